@@ -1,0 +1,1 @@
+"""Measures of laziness: pure functions of modules and tensors."""
