@@ -1,1 +1,19 @@
-"""data"""
+"""Image data: sets in memory, loaders that resume to the batch, inputs made on the device."""
+
+from lightning_lazy.data.dataset import ImageSet, RawBatch, ReadyBatch
+from lightning_lazy.data.images import ImageDataModule
+from lightning_lazy.data.loader import FullBatchLoader, ResumableLoader
+from lightning_lazy.data.sampling import EpochSampler, ShardSampler
+from lightning_lazy.data.transforms import Transform
+
+__all__ = [
+    "EpochSampler",
+    "FullBatchLoader",
+    "ImageDataModule",
+    "ImageSet",
+    "RawBatch",
+    "ReadyBatch",
+    "ResumableLoader",
+    "ShardSampler",
+    "Transform",
+]

@@ -1,0 +1,123 @@
+"""The images that a callback measures on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_lazy.errors import InputError
+
+DEFAULT_SIZE = 1000
+Split = Literal["train", "val"]
+
+
+class Probe:
+    """A fixed random subset of a Trainer's training or validation set.
+
+    Every rank sees its own part, contiguous and without padding, so that sums over ranks are sums
+    over the subset. Batches go through the same transfer hooks as those of the Trainer. Nothing is
+    drawn from global generators.
+
+    Args:
+        split: ``train`` or ``val``: the first loader of that kind whose dataset has a length.
+        size: Number of samples; ``None``: 1000, or all if there are fewer.
+        batch_size: Samples in one forward pass.
+        seed: Of the choice of samples.
+
+    Raises:
+        InputError: ``split`` is unknown or a number is below 1; when used, the loader is not there
+            or its dataset is smaller than ``size``.
+    """
+
+    def __init__(
+        self, split: Split = "val", size: int | None = None, batch_size: int = 250, seed: int = 0
+    ) -> None:
+        if split not in ("train", "val"):
+            raise InputError(f"the probe's split must be train or val, got {split!r}")
+        for name, number in (("size", size), ("batch_size", batch_size)):
+            if number is not None and number < 1:
+                raise InputError(f"the probe's {name} must be at least 1, got {number}")
+        self.split = split
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def batches(self, trainer: Any) -> Iterator[Any]:
+        """Yield this rank's batches, on the device and in the dtype of training."""
+        loader = self._loader(trainer)
+        indices = self._indices(len(loader.dataset))
+        own = DataLoader(
+            loader.dataset,
+            batch_size=self.batch_size,
+            sampler=indices[self.share(len(indices), trainer)],
+            collate_fn=loader.collate_fn,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        for batch in own:
+            yield on_device(trainer, batch)
+
+    @staticmethod
+    def share(samples: int, trainer: Any) -> slice:
+        """Return this rank's part of a probe set of so many samples."""
+        rank, ranks = trainer.global_rank, trainer.world_size
+        return slice(samples * rank // ranks, samples * (rank + 1) // ranks)
+
+    def _loader(self, trainer: Any) -> Any:
+        loaders = trainer.train_dataloader if self.split == "train" else trainer.val_dataloaders
+        for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
+            if hasattr(getattr(loader, "dataset", None), "__len__"):
+                return loader
+        raise InputError(
+            f"no {self.split} loader with a dataset of known length to take a probe set from: "
+            f"choose the split {'val' if self.split == 'train' else 'train'!r}"
+        )
+
+    def _indices(self, available: int) -> list[int]:
+        size = min(DEFAULT_SIZE, available) if self.size is None else self.size
+        if size > available:
+            raise InputError(
+                f"the probe set should have {size} samples, the {self.split} set has {available}: "
+                f"choose a size up to {available}"
+            )
+        generator = torch.Generator().manual_seed(self.seed)
+        chosen = torch.randperm(available, generator=generator)[:size]
+        return chosen.sort().values.tolist()
+
+
+def on_device(trainer: Any, batch: Any) -> Any:
+    """Return a batch as the Trainer's own loop would hand it to ``training_step``."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    module, data = trainer.lightning_module, trainer.datamodule
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        owner = data if data is not None and _overrides(data, hook) else module
+        device = (module.device,) if hook == "transfer_batch_to_device" else ()
+        batch = getattr(owner, hook)(batch, *device, 0)
+    return batch
+
+
+def _overrides(datamodule: Any, hook: str) -> bool:
+    """Return whether the class of ``datamodule`` defines ``hook`` itself."""
+    own = getattr(type(datamodule), hook)
+    return not own.__module__.endswith("core.hooks")
+
+
+def first_element(batch: Any) -> Any:
+    """Return the inputs of a batch ``(inputs, …)``, or the batch itself if it is a tensor.
+
+    Raises:
+        InputError: The batch is of another kind.
+    """
+    if torch.is_tensor(batch):
+        return batch
+    if isinstance(batch, list | tuple) and batch:
+        return batch[0]
+    raise InputError(
+        f"can't tell the inputs in a batch of type {type(batch).__name__}: pass "
+        "forward=function(module, batch) to the callback"
+    )
+
+
+def default_forward(pl_module: Any, batch: Any) -> Any:
+    """Return the module's output on the inputs of a batch."""
+    return pl_module(first_element(batch))

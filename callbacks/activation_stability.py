@@ -1,0 +1,130 @@
+"""How many activation units still fire for the inputs they fired for at initialisation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._probe import Probe, Split, default_forward
+from lightning_lazy.errors import InputError
+from lightning_lazy.laziness import (
+    ACTIVATIONS,
+    Patterns,
+    activation_modules,
+    activation_patterns,
+    count_changes,
+    stability,
+    undisturbed,
+)
+from lightning_lazy.reporting import gather
+
+
+class ActivationStability(PeriodicCallback):
+    """Logs the share of activation units whose sign of pre-activation is as at initialisation.
+
+    1 means that every unit of the net is active for the same inputs as before training: the net is
+    lazy. For ReLU this is the stability of activations of Chizat, Oyallon & Bach 2019 (§3.2), for
+    softplus the sign consistency of Kanoh & Sugiyama 2021 (§3); see
+    `lightning_lazy.laziness.stability`. It is measured in evaluation mode on a fixed probe set.
+
+    Logs ``<metric>``, the share over all units of all layers; ``<metric>_layers``, the mean of the
+    layers' shares; and ``<metric>/<layer>`` for every layer. The patterns at initialisation are
+    kept as bits, one a unit and image, and are part of the checkpoint.
+
+    Args:
+        every_n_steps: Updates between two measurements; ``None``: at the end of epochs.
+        every_n_epochs: Epochs between two measurements.
+        split: The set that the probe is taken from, ``val`` or ``train``.
+        size: Number of probe samples; ``None``: 1000, or all if there are fewer.
+        batch_size: Samples in one forward pass.
+        types: Types of modules that count as activations, besides those that say so by an
+            attribute ``is_activation``.
+        metric: The metric's name: ``lazy/activation_stability`` or ``lazy/sign_consistency``.
+        per_layer: Whether to log every layer.
+        forward: ``forward(pl_module, batch)`` runs the net on a batch of the probe's loader; by
+            default ``pl_module`` is called on the batch's first element.
+        name: Tells two instances apart.
+
+    Raises:
+        InputError: At setup, the module holds no activation modules; at the start of training, the
+            probe set can't be had.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        every_n_epochs: int = 1,
+        split: Split = "val",
+        size: int | None = None,
+        batch_size: int = 250,
+        types: Sequence[type[nn.Module]] = ACTIVATIONS,
+        metric: str = "lazy/activation_stability",
+        per_layer: bool = True,
+        forward: Callable[[Any, Any], Any] = default_forward,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(every_n_steps, every_n_epochs, name)
+        self.probe = Probe(split, size, batch_size)
+        self.types = tuple(types)
+        self.metric = metric
+        self.per_layer = per_layer
+        self.forward = forward
+        self._initial: Patterns | None = None
+        self._restored: Patterns | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Check that there is something to measure."""
+        activation_modules(pl_module, self.types)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Keep the patterns at initialisation."""
+        if self._restored is not None:
+            self._initial = self._own_part(self._restored, trainer, pl_module.device)
+            self._restored = None
+        if self._initial is None:
+            self._initial = self._patterns(trainer, pl_module)
+        super().on_train_start(trainer, pl_module)
+
+    def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
+        """Return the shares over the probe sets of all ranks."""
+        initial = self._initial
+        if initial is None:
+            raise InputError("ActivationStability measures during trainer.fit only")
+        own = count_changes(initial, self._patterns(trainer, pl_module))
+        counts = torch.tensor(list(own.values()), device=pl_module.device)
+        summed = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        result = stability({name: (row[0], row[1]) for name, row in zip(own, summed, strict=True)})
+        values = {self.metric: result.over_units, f"{self.metric}_layers": result.over_layers}
+        if self.per_layer:
+            values |= {f"{self.metric}/{name}": share for name, share in result.by_layer.items()}
+        return values
+
+    def _patterns(self, trainer: Any, pl_module: Any) -> Patterns:
+        modules = activation_modules(pl_module, self.types)
+        with undisturbed(pl_module):
+            return activation_patterns(
+                lambda batch: self.forward(pl_module, batch), modules, self.probe.batches(trainer)
+            )
+
+    def _own_part(self, whole: Patterns, trainer: Any, device: Any) -> Patterns:
+        """Return this rank's images of the patterns of all ranks."""
+        images = len(next(iter(whole.bits.values())))
+        own = self.probe.share(images, trainer)
+        return Patterns({name: b[own].to(device) for name, b in whole.bits.items()}, whole.units)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the patterns at initialisation, those of all ranks in the order of images."""
+        state = super().state_dict()
+        if self._initial is not None:
+            parts = gather({name: bits.cpu() for name, bits in self._initial.bits.items()})
+            bits = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            state["initial"] = {"bits": bits, "units": self._initial.units}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with the patterns of the first start, not of the resume."""
+        super().load_state_dict(state_dict)
+        if "initial" in state_dict:
+            self._restored = Patterns(**state_dict["initial"])

@@ -1,0 +1,91 @@
+"""From configuration to objects: the one place where ``_target_`` is followed."""
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+
+from lightning_lazy.errors import InputError
+
+SAFE_PREFIXES = ("lightning_lazy.", "torch.nn.", "torch.optim.", "torchvision.models.")
+
+
+def build(
+    node: Mapping[str, Any], allowed: Sequence[str] | None = None, **arguments: Any
+) -> Any:
+    """Build the object that a configuration node describes.
+
+    Args:
+        node: Plain containers with ``_target_``, as ``hydra.utils.instantiate`` takes them.
+        allowed: Prefixes of module names that may be built from; ``None``: any, for a
+            configuration that the user wrote.
+        arguments: Further arguments of the outermost target.
+
+    Raises:
+        InputError: A target is not there, not allowed, or does not accept its arguments.
+    """
+    if allowed is not None:
+        _check_targets(node, tuple(allowed))
+    try:
+        return instantiate(OmegaConf.create(dict(node)), _convert_="all", **arguments)
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise InputError(str(cause)) from error
+        if cause is None or isinstance(cause, TypeError | ImportError | HydraException):
+            reason = str(cause or error).splitlines()[0]
+            raise InputError(f"can't build {node.get('_target_')}: {reason}") from error
+        raise
+
+
+def build_module(
+    config: Mapping[str, Any], allowed: Sequence[str] | None = None
+) -> pl.LightningModule:
+    """Build the LightningModule of a run's resolved configuration.
+
+    Its keys ``model``, ``loss``, ``optimizer`` and ``schedule`` are built into the arguments of
+    ``module``.
+    """
+    parts = {"net": config["model"]} | {
+        name: config[name] for name in ("loss", "optimizer", "schedule") if config.get(name) is not None
+    }
+    built = {name: build(part, allowed) for name, part in parts.items()}
+    return build(config["module"], allowed, **built)
+
+
+def _check_targets(node: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse any target outside of ``allowed``, judged by where the object is really defined."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_target(str(node["_target_"]), allowed)
+        for child in node.values():
+            _check_targets(child, allowed)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            _check_targets(child, allowed)
+
+
+def _check_target(target: str, allowed: tuple[str, ...]) -> None:
+    refusal = InputError(
+        f"the checkpoint asks to build {target}, which is not in {', '.join(allowed)}: if you "
+        "trust the file, pass trusted=[...] with the module's prefix"
+    )
+    if not target.startswith(allowed):
+        raise refusal
+    found = get_object(target)
+    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if not callable(found) or not home.startswith(allowed):
+        raise refusal
+
+
+def accepts(target: str, argument: str) -> bool:
+    """Return whether the constructor that ``target`` names has a parameter ``argument``."""
+    found = get_object(target)
+    if isinstance(found, functools.partial):
+        found = found.func
+    return argument in inspect.signature(found).parameters

@@ -1,0 +1,131 @@
+"""The command line of ``train.py``: missing extras, resumed runs, errors in one line."""
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning_lazy.errors import InputError
+
+_NEEDED = ("hydra", "omegaconf", "torchvision", "sklearn", "scipy", "matplotlib", "pandas", "rich")
+
+
+def require_extra(extra: str) -> None:
+    """Exit with one line if a package of the extra is not installed."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"train.py needs {', '.join(missing)}, from the extra {extra!r}: "
+            f'pip install -e ".[{extra}]" -c constraints.txt'
+        )
+
+
+@contextmanager
+def tidy_errors() -> Iterator[None]:
+    """Print a user's mistake as one line on stderr and exit with 1.
+
+    Hydra's errors count as such. Anything else is a defect and keeps its traceback, as everything
+    does with ``HYDRA_FULL_ERROR=1``. A sweep's figure is drawn also where one of its cells failed.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from lightning_lazy.sweeps import draw_unfinished
+
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    mistakes = (InputError, HydraException, OmegaConfBaseException, MisconfigurationException)
+    try:
+        yield
+        if _deferred:
+            raise _deferred.pop()
+    except mistakes as error:
+        draw_unfinished()
+        if wants_traceback:
+            raise
+        sys.exit(f"error: {_one_line(error)}")
+    except Exception:
+        draw_unfinished()
+        raise
+
+
+def deferring_mistakes(task: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return ``task`` with a single run's mistakes raised after Hydra has come to its end.
+
+    Hydra adds a line of its own to an error that leaves the task. In a multirun, where that line
+    says which cell failed, errors pass through, so that launchers count the cell as failed.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    @functools.wraps(task)
+    def run(config: Any) -> None:
+        try:
+            task(config)
+        except InputError as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            _deferred.append(error)
+
+    return run
+
+
+_deferred: list[InputError] = []
+
+
+def _one_line(error: BaseException) -> str:
+    """Return the first line of an error that says something, with what Hydra adds to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def prepared_arguments() -> Iterator[None]:
+    """Complete ``ckpt_path=…`` by the overrides and the folder of the run that it belongs to."""
+    from lightning_lazy.sweeps import register_resolvers
+
+    register_resolvers()
+    given = sys.argv
+    sys.argv = [given[0], *resume_arguments(given[1:])]
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
+def resume_arguments(arguments: list[str]) -> list[str]:
+    """Return the arguments that compose a resumed run's configuration in its own folder.
+
+    Raises:
+        InputError: ``ckpt_path`` is not the checkpoint of a run of this project.
+    """
+    paths = [text.partition("=")[2] for text in arguments if text.startswith("ckpt_path=")]
+    if not paths or paths[-1] in ("", "null"):
+        return arguments
+    path = Path(paths[-1].strip("'\"")).resolve()
+    folder = path.parent.parent
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}: look in <run>/checkpoints")
+    recorded = folder / ".hydra" / "overrides.yaml"
+    if not (folder / "config.yaml").is_file() or not recorded.is_file():
+        raise InputError(
+            f"{folder} holds no config.yaml of a run: ckpt_path must be "
+            "<run>/checkpoints/last.ckpt, with the run's folder as train.py left it"
+        )
+    from omegaconf import OmegaConf
+
+    before = [str(text) for text in OmegaConf.load(recorded) if "ckpt_path=" not in str(text)]
+    now = [text for text in arguments if not text.startswith("ckpt_path=")]
+    return [
+        *before,
+        *now,
+        f"ckpt_path='{path}'",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+        "hydra.mode=RUN",
+    ]

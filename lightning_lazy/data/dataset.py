@@ -1,0 +1,66 @@
+"""Images in memory as uint8, handed out a batch at a time."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lightning_lazy.data.counter import INDEX_BITS, INDEX_MASK
+
+
+class RawBatch(NamedTuple):
+    """Images as they lie in memory, before anything is done to their pixels.
+
+    Attributes:
+        images: uint8, shape (n, channels, height, width); without the first axis for one image.
+        labels: int64, shape (n,).
+        keys: int64, shape (n,), where the images may be augmented; None where they stay as they
+            are. Being None or not is known without looking into a tensor, which on a GPU would
+            wait for the device in every step.
+    """
+
+    images: Tensor
+    labels: Tensor
+    keys: Tensor | None = None
+
+
+class ReadyBatch(tuple[Tensor, ...]):
+    """A pair (x, y) that already has its device and dtype, so that nothing is left to do."""
+
+    __slots__ = ()
+
+
+class ImageSet(Dataset[RawBatch]):
+    """Images and labels; a key picks an image, a plain index is a key (see `counter`).
+
+    Args:
+        images: uint8 tensor of shape (n, channels, height, width).
+        labels: int64 tensor of shape (n,).
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: int) -> RawBatch:
+        batch = self.__getitems__([key if key >= 0 else key + len(self)])
+        keys = None if batch.keys is None else batch.keys[0]
+        return RawBatch(batch.images[0], batch.labels[0], keys)
+
+    def __getitems__(self, keys: Tensor | Sequence[int]) -> RawBatch:
+        """The images of many keys as one batch: what a DataLoader calls."""
+        wanted = torch.as_tensor(keys, dtype=torch.int64)
+        index = wanted & INDEX_MASK
+        drawn = bool((wanted >> INDEX_BITS).any())
+        images = self.images.index_select(0, index)  # copies whole images, unlike images[index]
+        return RawBatch(images, self.labels.index_select(0, index), wanted if drawn else None)
+
+
+def keep_batch(batch: Any) -> Any:
+    """The `collate_fn` of every loader here: an `ImageSet` gives whole batches already."""
+    return batch

@@ -1,0 +1,108 @@
+"""Initial weights, and the checks that every model makes of its arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lazy.errors import InputError
+
+Parametrization = Literal["standard", "ntk", "width", "none"]
+
+
+def check_size(name: str, value: int, minimum: int = 1) -> int:
+    """Return `value` where it is an integer of at least `minimum`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise InputError(
+            f"{name} must be an integer of at least {minimum}, got {value!r}; pass a larger {name}"
+        )
+    return value
+
+
+def check_number(name: str, value: float, *, zero: bool = False) -> float:
+    """Return `value` as a float where it is finite and positive (or zero, if `zero`).
+
+    Raises:
+        InputError: it is not.
+    """
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        wanted = "at least 0" if zero else "above 0"
+        raise InputError(f"{name} must be finite and {wanted}, got {value!r}; change {name}")
+    return number
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        InputError: it is not.
+    """
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}; pick one")
+
+
+@torch.no_grad()
+def lecun_normal_(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    sigma_w: float = 1.0,
+    sigma_b: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Draw W ~ N(0, σ_w²/N_in) and b ~ N(0, σ_b²) in place (Lewkowycz & Gur-Ari 2020, SM A).
+
+    N_in is the number of inputs of one output unit: the columns of a matrix, channels times the
+    area of the kernel for a convolution. With σ_b = 0 the bias is set to zero without a draw.
+
+    Args:
+        weight: shape `[out, in, *kernel]`.
+        bias: shape `[out]`, or None.
+        sigma_w: σ_w, above 0.
+        sigma_b: σ_b, at least 0.
+        generator: source of the draws; the global one of torch where None.
+
+    Raises:
+        InputError: `sigma_w` or `sigma_b` out of range, or `weight` without an input axis.
+    """
+    check_number("sigma_w", sigma_w)
+    check_number("sigma_b", sigma_b, zero=True)
+    if weight.dim() < 2:
+        raise InputError(
+            f"weight must be [out, in, ...], got the shape {list(weight.shape)}; reshape it"
+        )
+    weight.normal_(0.0, sigma_w / math.sqrt(weight[0].numel()), generator=generator)
+    if bias is None:
+        return
+    if sigma_b == 0:
+        bias.zero_()
+    else:
+        bias.normal_(0.0, sigma_b, generator=generator)
+
+
+def lecun_normal_module_(
+    module: nn.Module,
+    sigma_w: float = 1.0,
+    sigma_b: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Apply `lecun_normal_` to every `nn.Linear` and `nn.Conv*d` within a module, in order.
+
+    Args:
+        module: any module; layers of other kinds are left as they are.
+        sigma_w: σ_w, above 0.
+        sigma_b: σ_b, at least 0.
+        generator: source of the draws; the global one of torch where None.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            lecun_normal_(layer.weight, layer.bias, sigma_w, sigma_b, generator)

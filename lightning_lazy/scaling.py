@@ -1,0 +1,121 @@
+"""Output scaling and centring: the model F = α (f(θ, x) − f(θ₀, x)) that is trained."""
+
+import math
+from copy import deepcopy
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from lightning_lazy.errors import InputError
+
+Centering = Literal["subtract", "symmetrize", "none"]
+
+
+class FrozenReference(nn.Module):
+    """A copy of a net at θ₀ that never learns; measures of laziness skip the modules inside it.
+
+    It follows the train/eval mode of the model that holds it and keeps BatchNorm statistics of its
+    own, so that it computes what the net computed at initialisation in either mode.
+
+    Args:
+        net: The net to copy, input to output ``[batch, outputs]``.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = deepcopy(net).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(θ₀, x), shape ``[batch, outputs]``; only x may carry a gradient."""
+        return self.net(x)
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise an `InputError` unless ``value`` is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number > 0, got {value!r}: write it as in {name}=0.1")
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be finite and > 0, got {value}: choose e.g. {name}=1")
+
+
+class ScaledModel(nn.Module):
+    r"""The scaled, centred model that is trained.
+
+    .. math:: F(\theta, x) = \alpha \, (f(\theta, x) - f(\theta_0, x))
+
+    (Chizat, Oyallon & Bach 2019, §1.1; Kanoh & Sugiyama 2021, equation 3.) Trained on ℓ(F, y)/α²
+    (`ScaledLightningModule`), the net becomes lazier as α grows.
+
+    Args:
+        net: Maps inputs to raw outputs ``[batch, outputs]``; its parameters are trained.
+        alpha: Output scale α > 0.
+        centering: How F is made to vanish at θ₀.
+
+            - ``subtract``: a frozen copy of ``net`` is subtracted. It is part of the ``state_dict``,
+              so that a resumed or exported model stays centred.
+            - ``symmetrize``: a net that says ``net.symmetric`` (paired units with opposite output
+              weights) is taken as it is; of any other the trainable difference of two copies is
+              formed, (f(θ, x) − f(θ', x))/√2 with θ' = θ at the start. The factor keeps the tangent
+              kernel that of f.
+            - ``none``: F = α f.
+
+    Raises:
+        InputError: ``alpha`` is not a finite number > 0, ``centering`` is unknown, or a copy would
+            be needed of a net with active dropout, whose two copies draw different masks.
+    """
+
+    def __init__(
+        self, net: nn.Module, alpha: float = 1.0, centering: Centering = "subtract"
+    ) -> None:
+        super().__init__()
+        require_positive("alpha", alpha)
+        if centering not in get_args(Centering):
+            options = ", ".join(get_args(Centering))
+            raise InputError(f"centering must be one of {options}, got {centering!r}")
+        self.alpha = float(alpha)
+        self.centering = centering
+        self.net = net
+        self.reference: FrozenReference | None = None
+        self.mirror: nn.Module | None = None
+        if centering == "subtract":
+            _refuse_dropout(net)
+            self.reference = FrozenReference(net)
+        elif centering == "symmetrize" and not getattr(net, "symmetric", False):
+            _refuse_dropout(net)
+            self.mirror = deepcopy(net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return F(θ, x), shape ``[batch, outputs]``."""
+        return self.alpha * self.unscaled(x)
+
+    def unscaled(self, x: Tensor) -> Tensor:
+        """Return F(θ, x)/α, the centred output before scaling, shape ``[batch, outputs]``."""
+        output: Tensor = self.net(x)
+        if self.reference is not None:
+            return output - self.reference(x)
+        if self.mirror is not None:
+            return (output - self.mirror(x)) * math.sqrt(0.5)
+        return output
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the scale and the centring, which are part of what the weights mean."""
+        return {"alpha": self.alpha, "centering": self.centering}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Check that a ``state_dict`` was made by a model of the same scale and centring."""
+        own = self.get_extra_state()
+        if state != own:
+            raise InputError(
+                f"the weights belong to a model with {state}, this one has {own}: "
+                "build the model with the values that the weights were trained with"
+            )
+
+
+def _refuse_dropout(net: nn.Module) -> None:
+    """Raise an `InputError` if ``net`` holds dropout with p > 0."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise InputError(
+                f"a copy of the net can't share the mask of dropout layer {name!r} (p={module.p}), "
+                "so F would not be 0 at initialisation: set p=0 or centering=none"
+            )

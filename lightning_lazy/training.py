@@ -1,0 +1,183 @@
+"""From a configuration to a finished run: build, fit, report."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_lazy.build import accepts, build, build_module
+from lightning_lazy.errors import InputError
+from lightning_lazy.figures.run_figures import RunFigures
+from lightning_lazy.resume import plain_config, resumed_config
+from lightning_lazy.run_files import RunFiles
+
+
+def train(config: DictConfig) -> None:
+    """Train what ``config`` describes, in the folder that Hydra has chosen.
+
+    The folder then holds ``config.yaml`` (resolved), ``metrics.csv``, ``summary.json``,
+    ``checkpoints/last.ckpt`` and ``figures/*.png``. With ``ckpt_path`` the run that the checkpoint
+    belongs to goes on in its own folder. In a multirun a cell that is finished is skipped.
+
+    Args:
+        config: As composed from ``conf/config.yaml``.
+
+    Raises:
+        InputError: The configuration can't be run.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        # What Lightning says about devices and loggers does not concern a user of train.py.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    ckpt_path = config.ckpt_path
+    if ckpt_path is None:
+        plain = plain_config(config)
+    else:
+        plain = resumed_config(folder, list(hydra.overrides.task), config)
+    optimizer_overrides = plain.pop("optimizer_overrides", None)
+    in_sweep = hydra.mode is RunMode.MULTIRUN
+    if in_sweep:
+        refuse_subprocesses(plain["trainer"])
+    data = _prepared_data(plain)
+    if in_sweep and _is_finished(folder, plain):
+        print(f"already finished: {folder} (delete it to run it again)")
+        return
+    if rank_zero_only.rank == 0:
+        OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    with _default_dtype(plain["trainer"].get("precision")):
+        module = build_module(plain)
+    files = RunFiles(
+        str(folder),
+        every_n_steps=plain["every_n_steps"],
+        config=plain,
+        optimizer_overrides=optimizer_overrides,
+    )
+    _fit(_trainer(plain, folder, files), module, data, ckpt_path)
+    _report(folder, in_sweep)
+
+
+def refuse_subprocesses(trainer: dict[str, Any]) -> None:
+    """Refuse a strategy that starts train.py anew for every device inside a multirun.
+
+    Each such process would run the whole multirun again, in a second folder.
+
+    Raises:
+        InputError: The strategy launches subprocesses.
+    """
+    strategy = trainer.get("strategy", "auto")
+    name = strategy if isinstance(strategy, str) else str(strategy.get("_target_"))
+    several = trainer.get("devices", "auto") not in (1, "1", "auto") or (
+        trainer.get("devices", "auto") == "auto" and torch.cuda.device_count() > 1
+    )
+    in_process = any(word in name for word in ("spawn", "fork", "notebook", "single"))
+    launched = "LOCAL_RANK" in os.environ
+    if several and not in_process and not launched:
+        raise InputError(
+            f"trainer.strategy={name} on several devices can't run inside a multirun, since it "
+            "starts train.py again for every device: use trainer.strategy=ddp_spawn, or one run "
+            "at a time"
+        )
+
+
+def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
+    """Build and load the data, and fill the sizes that the model's configuration leaves open."""
+    data = build(plain["data"])
+    if rank_zero_only.rank == 0:
+        data.prepare_data()
+    data.setup("fit")
+    for key in ("in_features", "in_channels", "image_size", "outputs"):
+        if key in plain["model"] and plain["model"][key] is None:
+            plain["model"][key] = getattr(data, key)
+    return data
+
+
+def _is_finished(folder: Path, plain: dict[str, Any]) -> bool:
+    summary, recorded = folder / "summary.json", folder / "config.yaml"
+    if not (summary.is_file() and recorded.is_file()):
+        return False
+    return OmegaConf.to_container(OmegaConf.load(recorded)) == plain
+
+
+def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles) -> pl.Trainer:
+    callbacks = [build(node) for node in plain["callbacks"].values() if node is not None]
+    loggers = []
+    for node in plain["logger"].values():
+        own = {key: str(folder) for key in ("folder", "save_dir") if accepts(node["_target_"], key)}
+        loggers.append(build({**own, **{k: v for k, v in node.items() if v is not None}}))
+    for logger in loggers:
+        logger.log_hyperparams(plain)
+    figures = RunFigures(str(folder), plain["figures"])
+    shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
+    trainer: pl.Trainer = build(
+        {"enable_progress_bar": shows_progress, **plain["trainer"]},
+        callbacks=[files, *callbacks, figures],
+        logger=loggers,
+    )
+    return trainer
+
+
+def _fit(trainer: pl.Trainer, module: Any, data: Any, ckpt_path: str | None) -> None:
+    """Fit, and end what would otherwise run on into the next run of a multirun."""
+    try:
+        with warnings.catch_warnings():
+            # Images are in memory: workers would only copy them.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    finally:
+        _finish_wandb(trainer)
+
+
+def _finish_wandb(trainer: pl.Trainer) -> None:
+    """End the W&B run, which the next run of a multirun would otherwise be written into."""
+    if any(isinstance(logger, pl.loggers.WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish()
+
+
+@contextmanager
+def _default_dtype(precision: Any) -> Iterator[None]:
+    """Initialise weights in double precision where the run is in double precision."""
+    before = torch.get_default_dtype()
+    if str(precision) in ("64", "64-true"):
+        torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@rank_zero_only
+def _report(folder: Path, in_sweep: bool) -> None:
+    """Print the final metrics and where everything is, read from the run's files."""
+    summary = json.loads((folder / "summary.json").read_text())
+    if in_sweep:
+        val_acc = summary["metrics"].get("val/acc")
+        print(f"{folder}: {summary['steps']} steps, val/acc {val_acc}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", title=f"after {summary['steps']} steps")
+    for name, value in summary["metrics"].items():
+        table.add_row(name, f"{value:.6g}")
+    table.add_row("diverged", str(summary["diverged"]))
+    table.add_row("wall time", f"{summary['wall_time_s']:.1f} s")
+    console = Console()
+    console.print(table)
+    print(f"run folder: {folder}")
