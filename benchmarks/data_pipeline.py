@@ -4,7 +4,9 @@
 
 Both read the same synthetic 32×32 RGB images in shuffled batches of 128 and make float32 tensors on
 the CPU. The peer is the usual recipe: PIL transforms in a DataLoader with two worker processes.
-Ours is the training loader of the datamodules, without workers, and `on_after_batch_transfer`.
+Ours is the training loader of the datamodules, without workers, and `on_after_batch_transfer`, by
+default on one torch thread: one core against the peer's two. (More threads help on an idle machine
+only; where other work takes the cores, they wait for each other.)
 
 One measurement is one pass over the images, timed from its first batch to its last: steady state,
 without the start of the workers (and with the batches that they read ahead, in the peer's favour).
@@ -94,7 +96,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2, help="of the peer")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of ours")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
 
     generator = torch.Generator().manual_seed(0)
     shape = (args.images, 3, 32, 32)
@@ -112,7 +116,7 @@ def main() -> None:
 
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"{os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} torch threads"
+        f"{os.cpu_count()} CPUs ({platform.machine()}), {torch.get_num_threads()} torch thread(s)"
     )
     print(
         f"crop, flip, standardise: {args.images} images of 32x32x3, batch {args.batch_size}, "

@@ -79,9 +79,11 @@ _deferred: list[InputError] = []
 
 
 def _one_line(error: BaseException) -> str:
-    """Return the first line of an error that says something, with what Hydra adds to it."""
+    """Return the first line of an error; to one of Hydra's, add where to look."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    hint = "" if isinstance(error, InputError) else " (see: python train.py --help)"
+    return line + hint
 
 
 @contextmanager

@@ -36,9 +36,6 @@ def train(config: DictConfig) -> None:
     Raises:
         InputError: The configuration can't be run.
     """
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        # What Lightning says about devices and loggers does not concern a user of train.py.
-        logging.getLogger(name).setLevel(logging.WARNING)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     ckpt_path = config.ckpt_path
@@ -113,6 +110,10 @@ def _is_finished(folder: Path, plain: dict[str, Any]) -> bool:
 
 def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles) -> pl.Trainer:
     callbacks = [build(node) for node in plain["callbacks"].values() if node is not None]
+    # What Lightning says about devices and loggers does not concern a user of train.py. (The second
+    # package is imported by the callbacks and sets levels of its own.)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     loggers = []
     for node in plain["logger"].values():
         own = {key: str(folder) for key in ("folder", "save_dir") if accepts(node["_target_"], key)}

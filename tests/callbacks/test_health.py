@@ -1,0 +1,114 @@
+"""DivergenceGuard and FrozenParameters on losses and updates that are known beforehand."""
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_lazy import InputError, ScaledLightningModule
+from lightning_lazy.callbacks import DivergenceGuard, FrozenParameters
+from lightning_lazy.data import ImageDataModule
+from lightning_lazy.losses import SoftHingeLoss
+from lightning_lazy.models import TwoLayerNet
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
+
+
+class Scripted(pl.LightningModule):
+    """Its losses are given."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.losses = losses
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.weight * 0.0 + self.losses[batch_idx]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def guarded(losses: list[float], every_n_steps: int = 1) -> tuple[int, bool]:
+    """Return the number of updates done and the verdict."""
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[DivergenceGuard(every_n_steps)])
+    trainer.fit(Scripted(losses), DataLoader(torch.zeros(len(losses), 1), batch_size=1))
+    return trainer.global_step, bool(trainer.callback_metrics["health/diverged"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps", "diverged"),
+    [
+        ([1.0, 0.5, 0.25], 3, False),
+        ([1.0, 9e5, 0.5], 3, False),  # a catapult's peak passes
+        ([1.0, 1.1e6, 0.5], 2, True),
+        ([1.0, math.nan, 0.5], 2, True),
+        ([1.0, math.inf, 0.5], 2, True),
+        ([math.nan, 0.5], 1, True),
+        ([1.0, 0.5, 1.0000001], 3, True),  # above the first, by whatever little
+        ([1.0, 2.0, 1.0], 3, False),
+    ],
+)
+def test_stops_and_judges(losses: list[float], steps: int, diverged: bool) -> None:
+    assert guarded(losses) == (steps, diverged)
+
+
+def test_rare_checks_see_a_loss_that_was_not_finite_in_between() -> None:
+    assert guarded([1.0, math.nan, 0.5, 0.5, 0.5, 0.5], every_n_steps=4) == (4, True)
+
+
+def test_the_state_continues() -> None:
+    guard = DivergenceGuard(every_n_steps=10)
+    guard._first, guard._sum, guard._count = 2.0, torch.tensor(6.0), 2
+    other = DivergenceGuard(every_n_steps=10)
+    other.load_state_dict(guard.state_dict())
+    assert (other._first, float(other._sum), other._count) == (2.0, 6.0, 2)
+
+
+def test_factor_must_be_above_one() -> None:
+    with pytest.raises(InputError, match="factor must be above 1, got 1"):
+        DivergenceGuard(factor=1.0)
+
+
+def frozen_share(alpha: float, lr: float, precision: str) -> float:
+    torch.manual_seed(0)
+    module = ScaledLightningModule(
+        TwoLayerNet(64, 20, 10),
+        SoftHingeLoss(),
+        partial(torch.optim.SGD, lr=lr),
+        alpha=alpha,
+        log_every_n_steps=50,
+    )
+    data = ImageDataModule("digits", n_train=100, batch_size="full", normalize="sphere")
+    trainer = pl.Trainer(
+        **QUIET, max_steps=50, precision=precision, callbacks=[FrozenParameters()]
+    )
+    trainer.fit(module, datamodule=data)
+    return float(trainer.callback_metrics["health/frozen_share"])
+
+
+@pytest.mark.parametrize(("alpha", "lr", "precision"), [(1e8, 1e-8, "64-true"), (1e5, 1e-4, "32-true")])
+def test_updates_below_the_spacing_of_floats_are_seen(
+    alpha: float, lr: float, precision: str
+) -> None:
+    # Kanoh & Sugiyama §4.1: at large α and small η the weights stand still, in double precision at
+    # α=1e8, η=1e-8 (over 99% of the live ones), in single precision long before.
+    assert frozen_share(alpha, lr, precision) > 0.99
+
+
+def test_updates_that_arrive_are_not_called_frozen() -> None:
+    assert frozen_share(1.0, 1.0, "64-true") < 0.01
