@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.random_state import same_random_state_after
 
 DEFAULT_SIZE = 1000
 Split = Literal["train", "val"]
@@ -15,9 +16,10 @@ Split = Literal["train", "val"]
 class Probe:
     """A fixed random subset of a Trainer's training or validation set.
 
-    Every rank sees its own part, contiguous and without padding, so that sums over ranks are sums
-    over the subset. Batches go through the same transfer hooks as those of the Trainer. Nothing is
-    drawn from global generators.
+    It is loaded once and stays on the device, so that data sets that draw at random give the same
+    samples every time. Every rank sees its own part, contiguous and without padding, so that sums
+    over ranks are sums over the subset. Batches go through the same transfer hooks as those of the
+    Trainer. Nothing is drawn from global generators.
 
     Args:
         split: ``train`` or ``val``: the first loader of that kind whose dataset has a length.
@@ -42,9 +44,16 @@ class Probe:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        self._batches: list[Any] | None = None
 
-    def batches(self, trainer: Any) -> Iterator[Any]:
-        """Yield this rank's batches, on the device and in the dtype of training."""
+    def batches(self, trainer: Any) -> list[Any]:
+        """Return this rank's batches, on the device and in the dtype of training."""
+        if self._batches is None:
+            with same_random_state_after():
+                self._batches = list(self._load(trainer))
+        return self._batches
+
+    def _load(self, trainer: Any) -> Iterator[Any]:
         loader = self._loader(trainer)
         indices = self._indices(len(loader.dataset))
         own = DataLoader(

@@ -54,6 +54,7 @@ class ActivationStability(PeriodicCallback):
 
     def __init__(
         self,
+        *,
         every_n_steps: int | None = None,
         every_n_epochs: int = 1,
         split: Split = "val",

@@ -15,9 +15,7 @@ from lightning_lazy.errors import InputError
 SAFE_PREFIXES = ("lightning_lazy.", "torch.nn.", "torch.optim.", "torchvision.models.")
 
 
-def build(
-    node: Mapping[str, Any], allowed: Sequence[str] | None = None, **arguments: Any
-) -> Any:
+def build(node: Mapping[str, Any], allowed: Sequence[str] | None = None, **arguments: Any) -> Any:
     """Build the object that a configuration node describes.
 
     Args:
@@ -37,7 +35,7 @@ def build(
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise InputError(str(cause)) from error
-        if cause is None or isinstance(cause, TypeError | ImportError | HydraException):
+        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, HydraException)):
             reason = str(cause or error).splitlines()[0]
             raise InputError(f"can't build {node.get('_target_')}: {reason}") from error
         raise
@@ -51,9 +49,10 @@ def build_module(
     Its keys ``model``, ``loss``, ``optimizer`` and ``schedule`` are built into the arguments of
     ``module``.
     """
-    parts = {"net": config["model"]} | {
-        name: config[name] for name in ("loss", "optimizer", "schedule") if config.get(name) is not None
-    }
+    parts = {"net": config["model"]}
+    for name in ("loss", "optimizer", "schedule"):
+        if config.get(name) is not None:
+            parts[name] = config[name]
     built = {name: build(part, allowed) for name, part in parts.items()}
     return build(config["module"], allowed, **built)
 

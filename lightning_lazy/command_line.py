@@ -32,8 +32,8 @@ def tidy_errors() -> Iterator[None]:
     does with ``HYDRA_FULL_ERROR=1``. A sweep's figure is drawn also where one of its cells failed.
     """
     from hydra.errors import HydraException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
     from omegaconf.errors import OmegaConfBaseException
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from lightning_lazy.sweeps import draw_unfinished
 
@@ -82,6 +82,9 @@ def _one_line(error: BaseException) -> str:
     """Return the first line of an error; to one of Hydra's, add where to look."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
+    key = getattr(error, "full_key", None)
+    if key and str(key) not in line:
+        line = f"{key}: {line}"
     hint = "" if isinstance(error, InputError) else " (see: python train.py --help)"
     return line + hint
 

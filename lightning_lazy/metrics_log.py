@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.reporting import is_main_process
 
 FIXED_COLUMNS = ("step", "epoch")
 
@@ -83,7 +84,7 @@ class MetricsLog(Logger):
 
     def sync(self) -> int:
         """Write everything through to the disk and return the number of rows in the file."""
-        if rank_zero_only.rank != 0:
+        if not is_main_process():
             return 0
         self._open()
         self._write_pending()

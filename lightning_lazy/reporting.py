@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
 
@@ -42,5 +43,10 @@ def gather(value: Any) -> list[Any]:
     if not (distributed.is_available() and distributed.is_initialized()):
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
-    distributed.allgather_object(values, value)
+    distributed.all_gather_object(values, value)
     return values
+
+
+def is_main_process() -> bool:
+    """Return whether this is rank 0, also before the process group is there."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)

@@ -7,9 +7,9 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.reporting import is_main_process
 
 _MISSING = object()
 _REFUSED = {
@@ -89,7 +89,7 @@ def resumed_config(folder: Path, task_overrides: list[str], new: DictConfig) -> 
         OmegaConf.load(folder / "config.yaml")
     )
     kept = [text for text in task_overrides if not text.startswith("ckpt_path=")]
-    if rank_zero_only.rank == 0:
+    if is_main_process():
         OmegaConf.save(OmegaConf.create(kept), record)
     config = apply_changes(base, changed)
     config["optimizer_overrides"] = {
@@ -109,6 +109,7 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     if config.batch_size == "full":
         config.max_steps = config.max_steps if config.max_steps > 0 else config.max_epochs
         config.every_n_steps = config.every_n_steps or 50
+        config.checkpoint_every_n_steps = config.checkpoint_every_n_steps or 500
         config.module.schedule_interval = "step"
     if config.max_steps > 0:
         config.max_epochs = -1

@@ -51,8 +51,8 @@ class ScaledModel(nn.Module):
         alpha: Output scale α > 0.
         centering: How F is made to vanish at θ₀.
 
-            - ``subtract``: a frozen copy of ``net`` is subtracted. It is part of the ``state_dict``,
-              so that a resumed or exported model stays centred.
+            - ``subtract``: a frozen copy of ``net`` is subtracted. It is part of the
+              ``state_dict``, so that a resumed or exported model stays centred.
             - ``symmetrize``: a net that says ``net.symmetric`` (paired units with opposite output
               weights) is taken as it is; of any other the trainable difference of two copies is
               formed, (f(θ, x) − f(θ', x))/√2 with θ' = θ at the start. The factor keeps the tangent

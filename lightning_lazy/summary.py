@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 
@@ -50,7 +49,7 @@ def _versions() -> dict[str, str]:
     return {
         "lightning_lazy": version("lightning-lazy"),
         "torch": torch.__version__,
-        "pytorch_lightning": pl.__version__,
+        "pytorch_lightning": version("pytorch-lightning"),
         "python": platform.python_version(),
     }
 

@@ -17,8 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import accepts, build, build_module
+from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
+from lightning_lazy.reporting import is_main_process
 from lightning_lazy.resume import plain_config, resumed_config
 from lightning_lazy.run_files import RunFiles
 
@@ -42,6 +44,7 @@ def train(config: DictConfig) -> None:
     if ckpt_path is None:
         plain = plain_config(config)
     else:
+        read_checkpoint(ckpt_path)
         plain = resumed_config(folder, list(hydra.overrides.task), config)
     optimizer_overrides = plain.pop("optimizer_overrides", None)
     in_sweep = hydra.mode is RunMode.MULTIRUN
@@ -51,14 +54,15 @@ def train(config: DictConfig) -> None:
     if in_sweep and _is_finished(folder, plain):
         print(f"already finished: {folder} (delete it to run it again)")
         return
-    if rank_zero_only.rank == 0:
+    if is_main_process():
         OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with _default_dtype(plain["trainer"].get("precision")):
         module = build_module(plain)
+    _check_optimizer(module)
     files = RunFiles(
         str(folder),
-        every_n_steps=plain["every_n_steps"],
+        every_n_steps=plain["checkpoint_every_n_steps"],
         config=plain,
         optimizer_overrides=optimizer_overrides,
     )
@@ -92,7 +96,7 @@ def refuse_subprocesses(trainer: dict[str, Any]) -> None:
 def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
     """Build and load the data, and fill the sizes that the model's configuration leaves open."""
     data = build(plain["data"])
-    if rank_zero_only.rank == 0:
+    if is_main_process():
         data.prepare_data()
     data.setup("fit")
     for key in ("in_features", "in_channels", "image_size", "outputs"):
@@ -161,6 +165,16 @@ def _default_dtype(precision: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def _check_optimizer(module: Any) -> None:
+    """Say before training starts what the optimizer or the schedule does not accept."""
+    try:
+        module.configure_optimizers()
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"can't build the optimizer or its schedule: {error}") from error
 
 
 @rank_zero_only

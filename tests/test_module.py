@@ -1,6 +1,7 @@
 """ScaledLightningModule: the loss it minimises, what it logs, and three ways to use it."""
 
 import copy
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lightning_lazy import InputError, MetricsLog, RunFiles, ScaledLightningModu
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import CrossEntropyLoss, SquaredLoss
 from lightning_lazy.models import TwoLayerNet
-from lightning_lazy.optim import inverse_time
+from lightning_lazy.optim import InverseTime
 
 
 def module(**arguments: Any) -> ScaledLightningModule:
@@ -116,9 +117,9 @@ def test_l2_alone_shrinks_the_weights_as_coupled_weight_decay_does() -> None:
 
 
 def test_a_schedule_ticks_by_epochs_or_steps() -> None:
-    plain = module(schedule=partial(inverse_time, beta=1.0)).configure_optimizers()
+    plain = module(schedule=partial(InverseTime, beta=1.0)).configure_optimizers()
     assert plain["lr_scheduler"]["interval"] == "epoch"
-    stepwise = module(schedule=partial(inverse_time, beta=1.0), schedule_interval="step")
+    stepwise = module(schedule=partial(InverseTime, beta=1.0), schedule_interval="step")
     assert stepwise.configure_optimizers()["lr_scheduler"]["interval"] == "step"
 
 
@@ -144,7 +145,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
         module(**arguments)
 
 
-def test_lightning_cli_builds_it_from_arguments(tmp_path: Path) -> None:
+def test_lightning_cli_builds_it_from_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     from pytorch_lightning.cli import LightningCLI
 
     arguments = [
@@ -157,7 +158,7 @@ def test_lightning_cli_builds_it_from_arguments(tmp_path: Path) -> None:
         "--model.optimizer=lightning_lazy.optim.ScaledRMSprop",
         "--model.optimizer.lr=0.01",
         "--model.optimizer.alpha=3",
-        "--model.schedule=lightning_lazy.optim.inverse_time",
+        "--model.schedule=lightning_lazy.optim.InverseTime",
         "--model.schedule.beta=0.5",
         "--model.alpha=3",
         "--data.n_train=64",
@@ -170,8 +171,13 @@ def test_lightning_cli_builds_it_from_arguments(tmp_path: Path) -> None:
         "--trainer.enable_model_summary=false",
         "--trainer.callbacks+=lightning_lazy.callbacks.DivergenceGuard",
     ]
+    monkeypatch.setattr(sys, "argv", ["train"])  # it warns where pytest's own arguments stand
     cli = LightningCLI(
-        ScaledLightningModule, ImageDataModule, args=arguments, save_config_callback=None
+        ScaledLightningModule,
+        ImageDataModule,
+        args=arguments,
+        save_config_callback=None,
+        seed_everything_default=0,
     )
     assert cli.model.alpha == 3.0
     assert type(cli.trainer.optimizers[0]).__name__ == "ScaledRMSprop"

@@ -44,7 +44,7 @@ class LinearizedModel(nn.Module):
         def output(parameters: dict[str, Tensor]) -> Tensor:
             return functional_call(anchor, parameters, (x,))
 
-        value, change = jvp(output, (start,), (moved,))
+        value, change = jvp(output, (start,), (moved,))  # type: ignore[misc]
         return value + change
 
 

@@ -27,8 +27,9 @@ def read_metrics(folder: Path) -> pd.DataFrame:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the resolved configuration of a run."""
-    loaded = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    return loaded  # type: ignore[return-value]
+    return OmegaConf.to_container(  # type: ignore[return-value]
+        OmegaConf.load(folder / "config.yaml")
+    )
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -2,6 +2,6 @@
 
 from lightning_lazy.optim.adam import ScaledAdam
 from lightning_lazy.optim.rmsprop import ScaledRMSprop
-from lightning_lazy.optim.schedules import constant, inverse_time, step_decay
+from lightning_lazy.optim.schedules import Constant, InverseTime, StepDecay
 
-__all__ = ["ScaledAdam", "ScaledRMSprop", "constant", "inverse_time", "step_decay"]
+__all__ = ["ScaledAdam", "ScaledRMSprop", "Constant", "InverseTime", "StepDecay"]

@@ -1,8 +1,8 @@
 """Schedules of the learning rate as closed forms of the number of ticks.
 
 A tick is one `scheduler.step()`: an epoch or a step, as the module that calls it decides. Each
-function takes the optimizer first, so that `functools.partial(inverse_time, beta=1 / 3)` is what a
-module is given.
+class takes the optimizer first, so that `functools.partial(InverseTime, beta=1 / 3)` is what a
+module is given. The `state_dict`s hold numbers only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,76 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_lazy.errors import InputError
+
+
+class InverseTime(LambdaLR):
+    """η(t) = η₀ / (1 + β t), with t = ticks / `ticks_per_unit`.
+
+    Chizat, Oyallon & Bach 2019 (published code) use η₀/(1 + t/3), t in epochs: `beta=1/3` with a
+    tick an epoch, or with a tick a step and `ticks_per_unit` the steps of an epoch, which lets the
+    rate fall within the epoch as well.
+
+    Args:
+        optimizer: its learning rates at this moment are the η₀ of its groups.
+        beta: β, a real number, at least 0.
+        ticks_per_unit: ticks that make one unit of t, above 0.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, beta: float, ticks_per_unit: float = 1.0) -> None:
+        if not 0 <= beta < math.inf:
+            raise InputError(f"beta must be finite and at least 0, got {beta!r}; change beta")
+        rate = float(beta) / _positive("ticks_per_unit", ticks_per_unit)
+        super().__init__(optimizer, _InverseTime(rate))
+
+
+class StepDecay(LambdaLR):
+    """η(t) = η₀ · factorᵐ, m the number of milestones passed: those with t ≥ milestone.
+
+    Lewkowycz & Gur-Ari 2020, figure 1a: factor 0.2 at 0.3T, 0.6T and 0.9T.
+
+    Args:
+        optimizer: its learning rates at this moment are the η₀ of its groups.
+        factor: above 0.
+        milestones: in ticks, ascending, above 0; they need not be integers.
+        every: instead of milestones, a distance in ticks: m = ⌊t/every⌋.
+
+    Raises:
+        InputError: a number out of range, or not exactly one of `milestones` and `every`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        factor: float,
+        milestones: Sequence[float] | None = None,
+        every: float | None = None,
+    ) -> None:
+        if (milestones is None) == (every is None):
+            raise InputError(
+                f"StepDecay needs one of milestones and every, got {milestones!r} and {every!r}; "
+                "pass one"
+            )
+        marks = [float(milestone) for milestone in milestones or ()]
+        if any(mark <= 0 for mark in marks) or marks != sorted(marks):
+            raise InputError(
+                f"milestones must be above 0 and ascending, got {marks}; sort or drop some"
+            )
+        distance = None if every is None else _positive("every", every)
+        super().__init__(optimizer, _StepDecay(_positive("factor", factor), marks, distance))
+
+
+class Constant(LambdaLR):
+    """η(t) = η₀.
+
+    Args:
+        optimizer: its learning rates at this moment are the η₀ of its groups.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer, _Constant())
 
 
 class _InverseTime:
@@ -39,78 +109,6 @@ class _StepDecay:
 class _Constant:
     def __call__(self, tick: int) -> float:
         return 1.0
-
-
-def inverse_time(optimizer: Optimizer, beta: float, ticks_per_unit: float = 1.0) -> LambdaLR:
-    """η(t) = η₀ / (1 + β t), with t = ticks / `ticks_per_unit`.
-
-    Chizat, Oyallon & Bach 2019 (published code) use η₀/(1 + t/3), t in epochs: `beta=1/3` with a
-    tick an epoch, or with a tick a step and `ticks_per_unit` the steps of an epoch, which lets the
-    rate fall within the epoch as well.
-
-    Args:
-        optimizer: its learning rates at this moment are the η₀ of its groups.
-        beta: β, a real number, at least 0.
-        ticks_per_unit: ticks that make one unit of t, above 0.
-
-    Returns:
-        The scheduler. Its `state_dict` holds numbers only.
-
-    Raises:
-        InputError: a number out of range.
-    """
-    if not 0 <= beta < math.inf:
-        raise InputError(f"beta must be finite and at least 0, got {beta!r}; change beta")
-    unit = _positive("ticks_per_unit", ticks_per_unit)
-    return LambdaLR(optimizer, _InverseTime(float(beta) / unit))
-
-
-def step_decay(
-    optimizer: Optimizer,
-    factor: float,
-    milestones: Sequence[float] | None = None,
-    every: float | None = None,
-) -> LambdaLR:
-    """η(t) = η₀ · factorᵐ, m the number of milestones passed: those with t ≥ milestone.
-
-    Lewkowycz & Gur-Ari 2020, figure 1a: factor 0.2 at 0.3T, 0.6T and 0.9T.
-
-    Args:
-        optimizer: its learning rates at this moment are the η₀ of its groups.
-        factor: above 0.
-        milestones: in ticks, ascending, above 0; they need not be integers.
-        every: instead of milestones, a distance in ticks: m = ⌊t/every⌋.
-
-    Returns:
-        The scheduler. Its `state_dict` holds numbers only.
-
-    Raises:
-        InputError: a number out of range, or not exactly one of `milestones` and `every`.
-    """
-    if (milestones is None) == (every is None):
-        raise InputError(
-            f"step_decay needs one of milestones and every, got {milestones!r} and {every!r}; "
-            "pass one"
-        )
-    marks = [float(milestone) for milestone in milestones or ()]
-    if any(mark <= 0 for mark in marks) or marks != sorted(marks):
-        raise InputError(
-            f"milestones must be above 0 and ascending, got {marks}; sort or drop some"
-        )
-    distance = None if every is None else _positive("every", every)
-    return LambdaLR(optimizer, _StepDecay(_positive("factor", factor), marks, distance))
-
-
-def constant(optimizer: Optimizer) -> LambdaLR:
-    """η(t) = η₀.
-
-    Args:
-        optimizer: its learning rates at this moment are the η₀ of its groups.
-
-    Returns:
-        The scheduler. Its `state_dict` holds numbers only.
-    """
-    return LambdaLR(optimizer, _Constant())
 
 
 def _positive(name: str, value: float) -> float:

@@ -132,6 +132,7 @@ def test_a_probe_larger_than_the_set_is_said_before_training() -> None:
         fit(pl, OldForeign(), ActivationStability(size=41))
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
 def test_a_missing_validation_set_is_said_before_training() -> None:
     trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[ActivationStability()])
     with pytest.raises(InputError, match="no val loader"):

@@ -94,14 +94,14 @@ def frozen_share(alpha: float, lr: float, precision: str) -> float:
         log_every_n_steps=50,
     )
     data = ImageDataModule("digits", n_train=100, batch_size="full", normalize="sphere")
-    trainer = pl.Trainer(
-        **QUIET, max_steps=50, precision=precision, callbacks=[FrozenParameters()]
-    )
+    trainer = pl.Trainer(**QUIET, max_steps=50, precision=precision, callbacks=[FrozenParameters()])
     trainer.fit(module, datamodule=data)
     return float(trainer.callback_metrics["health/frozen_share"])
 
 
-@pytest.mark.parametrize(("alpha", "lr", "precision"), [(1e8, 1e-8, "64-true"), (1e5, 1e-4, "32-true")])
+@pytest.mark.parametrize(
+    ("alpha", "lr", "precision"), [(1e8, 1e-8, "64-true"), (1e5, 1e-4, "32-true")]
+)
 def test_updates_below_the_spacing_of_floats_are_seen(
     alpha: float, lr: float, precision: str
 ) -> None:

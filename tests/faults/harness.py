@@ -26,7 +26,7 @@ from lightning_lazy.callbacks import ActivationStability, DivergenceGuard, Froze
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import CrossEntropyLoss, SoftHingeLoss
 from lightning_lazy.models import FullyConnected, TwoLayerNet
-from lightning_lazy.optim import ScaledAdam, ScaledRMSprop, inverse_time
+from lightning_lazy.optim import InverseTime, ScaledAdam, ScaledRMSprop
 
 
 class KillAt(pl.Callback):
@@ -65,7 +65,7 @@ def mini_batches(seed: int) -> dict[str, Any]:
             DropoutNet(),
             CrossEntropyLoss(),
             partial(ScaledAdam, lr=0.01, alpha=2.0),
-            partial(inverse_time, beta=0.5),
+            partial(InverseTime, beta=0.5),
             alpha=2.0,
             centering="none",
         ),
@@ -85,7 +85,7 @@ def full_batch(seed: int) -> dict[str, Any]:
             TwoLayerNet(64, 12, 10),
             SoftHingeLoss(),
             partial(ScaledRMSprop, lr=0.05, alpha=10.0),
-            partial(inverse_time, beta=0.1),
+            partial(InverseTime, beta=0.1),
             alpha=10.0,
             schedule_interval="step",
             log_every_n_steps=4,

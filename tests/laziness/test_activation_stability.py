@@ -120,9 +120,14 @@ def test_undisturbed_restores_modes_and_random_state_after_an_error() -> None:
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
     net[0].eval()
     state = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="inside"), undisturbed(net):
-        assert not any(part.training for part in net.modules())
-        torch.randn(3)
-        raise RuntimeError("inside")
+
+    def measure() -> None:
+        with undisturbed(net):
+            assert not any(part.training for part in net.modules())
+            torch.randn(3)
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        measure()
     assert [part.training for part in net.modules()] == [True, False, True]
     assert torch.equal(torch.get_rng_state(), state)

@@ -10,23 +10,23 @@ import torch
 from torch import nn
 
 from lightning_lazy.errors import InputError
-from lightning_lazy.optim import ScaledRMSprop, constant, inverse_time, step_decay
+from lightning_lazy.optim import Constant, InverseTime, ScaledRMSprop, StepDecay
 
 CASES = {
-    "chizat_epochs": (partial(inverse_time, beta=1 / 3), lambda t: 1 / (1 + t / 3)),
+    "chizat_epochs": (partial(InverseTime, beta=1 / 3), lambda t: 1 / (1 + t / 3)),
     "chizat_steps": (
-        partial(inverse_time, beta=1 / 3, ticks_per_unit=7.5),
+        partial(InverseTime, beta=1 / 3, ticks_per_unit=7.5),
         lambda t: 1 / (1 + t / 7.5 / 3),
     ),
-    "flat": (partial(inverse_time, beta=0), lambda t: 1.0),
-    "every": (partial(step_decay, factor=0.5, every=4), lambda t: 0.5 ** (t // 4)),
-    "every_real": (partial(step_decay, factor=0.5, every=2.5), lambda t: 0.5 ** int(t / 2.5)),
+    "flat": (partial(InverseTime, beta=0), lambda t: 1.0),
+    "every": (partial(StepDecay, factor=0.5, every=4), lambda t: 0.5 ** (t // 4)),
+    "every_real": (partial(StepDecay, factor=0.5, every=2.5), lambda t: 0.5 ** int(t / 2.5)),
     "milestones": (
-        partial(step_decay, factor=0.2, milestones=[6, 12.5, 18]),
+        partial(StepDecay, factor=0.2, milestones=[6, 12.5, 18]),
         lambda t: 0.2 ** ((t >= 6) + (t >= 13) + (t >= 18)),
     ),
-    "no_milestones": (partial(step_decay, factor=0.2, milestones=[]), lambda t: 1.0),
-    "constant": (constant, lambda t: 1.0),
+    "no_milestones": (partial(StepDecay, factor=0.2, milestones=[]), lambda t: 1.0),
+    "constant": (Constant, lambda t: 1.0),
 }
 by_case = pytest.mark.parametrize("case", CASES)
 
@@ -89,19 +89,19 @@ def test_copies_and_pickles(case, duplicate):
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [
-        (inverse_time, {"beta": -1}, "beta must be finite and at least 0, got -1"),
-        (inverse_time, {"beta": math.nan}, "beta must be finite and at least 0, got nan"),
-        (inverse_time, {"beta": 1, "ticks_per_unit": 0}, "ticks_per_unit must be finite and above"),
-        (step_decay, {"factor": 0, "every": 3}, "factor must be finite and above 0, got 0"),
-        (step_decay, {"factor": 0.1, "every": 0}, "every must be finite and above 0, got 0"),
-        (step_decay, {"factor": 0.1}, "needs one of milestones and every, got None and None"),
+        (InverseTime, {"beta": -1}, "beta must be finite and at least 0, got -1"),
+        (InverseTime, {"beta": math.nan}, "beta must be finite and at least 0, got nan"),
+        (InverseTime, {"beta": 1, "ticks_per_unit": 0}, "ticks_per_unit must be finite and above"),
+        (StepDecay, {"factor": 0, "every": 3}, "factor must be finite and above 0, got 0"),
+        (StepDecay, {"factor": 0.1, "every": 0}, "every must be finite and above 0, got 0"),
+        (StepDecay, {"factor": 0.1}, "needs one of milestones and every, got None and None"),
         (
-            step_decay,
+            StepDecay,
             {"factor": 0.1, "every": 2, "milestones": [1]},
             r"needs one of milestones and every, got \[1\] and 2",
         ),
-        (step_decay, {"factor": 0.1, "milestones": [3, 2]}, "above 0 and ascending, got .3.0, 2.0"),
-        (step_decay, {"factor": 0.1, "milestones": [0, 2]}, "above 0 and ascending, got .0.0, 2.0"),
+        (StepDecay, {"factor": 0.1, "milestones": [3, 2]}, "above 0 and ascending, got .3.0, 2.0"),
+        (StepDecay, {"factor": 0.1, "milestones": [0, 2]}, "above 0 and ascending, got .0.0, 2.0"),
     ],
 )
 def test_bad_arguments(build, options, message):

@@ -1,0 +1,56 @@
+"""Trains on as many processes as asked: ``python two_processes.py <devices> <folder>``."""
+
+import sys
+import warnings
+from functools import partial
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
+from lightning_lazy.callbacks import ActivationStability, DivergenceGuard, FrozenParameters
+from lightning_lazy.data import ImageDataModule
+from lightning_lazy.losses import SoftHingeLoss
+from lightning_lazy.models import TwoLayerNet
+
+
+def main(devices: int, folder: str) -> None:
+    """Fit full-batch gradient descent in double precision; shards of equal size give its step."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        max_steps=12,
+        precision="64-true",
+        val_check_interval=4,
+        check_val_every_n_epoch=None,
+        logger=MetricsLog(folder),
+        callbacks=[
+            RunFiles(folder, every_n_steps=5),
+            DivergenceGuard(every_n_steps=4),
+            FrozenParameters(every_n_steps=4),
+            ActivationStability(every_n_steps=4, size=41),
+            ActivationStability(every_n_steps=4, split="train", name="train"),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+    module = ScaledLightningModule(
+        TwoLayerNet(64, 12, 10).double(),
+        SoftHingeLoss(),
+        partial(torch.optim.SGD, lr=3.0),
+        log_every_n_steps=4,
+    )
+    data = ImageDataModule("digits", n_train=80, n_val=51, eval_batch_size=20, batch_size="full")
+    trainer.fit(module, datamodule=data)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main(int(sys.argv[1]), sys.argv[2])
