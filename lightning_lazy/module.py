@@ -6,13 +6,14 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_lazy.epoch_mean import EpochMean
 from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
-from lightning_lazy.reporting import publish
+from lightning_lazy.reporting import is_full_batch, publish
 from lightning_lazy.scaling import Centering, ScaledModel
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -75,6 +76,8 @@ class ScaledLightningModule(pl.LightningModule):
         self.l2 = float(l2)
         self.schedule_interval = schedule_interval
         self.log_every_n_steps = log_every_n_steps
+        self._reuses_reference = False
+        self._seen: tuple[Tensor, int, Tensor] | None = None
         self._last_batch: tuple[Tensor, Tensor] | None = None
         self.train_loss, self.train_acc = EpochMean(persistent=True), EpochMean(persistent=True)
         self.val_loss, self.val_acc = EpochMean(), EpochMean()
@@ -115,13 +118,33 @@ class ScaledLightningModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the minimised loss of a batch ``(x, y)``, a scalar."""
         x, y = batch
-        output = self.model(x)
+        output = self.model(x, self._known_reference(x))
         loss = self.minimized_loss(output, y)
         if self.log_every_n_steps is None:
             self._add_to_means(loss.detach(), output.detach(), y)
         else:
             self._log_single(loss.detach(), output.detach(), y, self.log_every_n_steps)
         return loss + self.penalty() if self.l2 > 0 else loss
+
+    def on_train_start(self) -> None:
+        """Find out whether f(θ₀, x) has to be computed more than once."""
+        reference = self.model.reference
+        self._reuses_reference = (
+            reference is not None
+            and is_full_batch(self.trainer)
+            and not any(isinstance(part, _NormBase) for part in reference.modules())
+        )
+
+    def _known_reference(self, x: Tensor) -> Tensor | None:
+        """Return f(θ₀, x) if x is the batch of the last update, as full-batch training serves it.
+
+        Nets with BatchNorm compute it anew, since each pass counts in their statistics.
+        """
+        if not self._reuses_reference or self.model.reference is None:
+            return None
+        if self._seen is None or self._seen[0] is not x or self._seen[1] != x._version:
+            self._seen = (x, x._version, self.model.reference(x))
+        return self._seen[2]
 
     def _add_to_means(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
         self.train_loss.update(loss, weight=len(y))

@@ -84,15 +84,20 @@ class ScaledModel(nn.Module):
             _refuse_dropout(net)
             self.mirror = deepcopy(net)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return F(θ, x), shape ``[batch, outputs]``."""
-        return self.alpha * self.unscaled(x)
+    def forward(self, x: Tensor, reference_output: Tensor | None = None) -> Tensor:
+        """Return F(θ, x), shape ``[batch, outputs]``.
 
-    def unscaled(self, x: Tensor) -> Tensor:
+        Args:
+            x: Inputs.
+            reference_output: f(θ₀, x) where it is known already, as ``reference(x)`` gives it.
+        """
+        return self.alpha * self.unscaled(x, reference_output)
+
+    def unscaled(self, x: Tensor, reference_output: Tensor | None = None) -> Tensor:
         """Return F(θ, x)/α, the centred output before scaling, shape ``[batch, outputs]``."""
         output: Tensor = self.net(x)
         if self.reference is not None:
-            return output - self.reference(x)
+            return output - (self.reference(x) if reference_output is None else reference_output)
         if self.mirror is not None:
             return (output - self.mirror(x)) * math.sqrt(0.5)
         return output
