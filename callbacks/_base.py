@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_lazy.errors import InputError
+from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.reporting import is_full_batch, publish
 
 try:
@@ -36,10 +36,8 @@ class PeriodicCallback(GuestCallback):
         self, every_n_steps: int | None = None, every_n_epochs: int = 1, name: str | None = None
     ) -> None:
         super().__init__()
-        if every_n_steps is not None and every_n_steps < 1:
-            raise InputError(f"every_n_steps must be at least 1 or null, got {every_n_steps}")
-        if every_n_epochs < 1:
-            raise InputError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        check_period("every_n_steps", every_n_steps)
+        check_size("every_n_epochs", every_n_epochs)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
         self.name = name

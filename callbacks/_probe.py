@@ -1,11 +1,12 @@
 """The images that a callback measures on."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_lazy.checks import check_choice, check_period, check_size
 from lightning_lazy.errors import InputError
 from lightning_lazy.random_state import same_random_state_after
 
@@ -35,11 +36,9 @@ class Probe:
     def __init__(
         self, split: Split = "val", size: int | None = None, batch_size: int = 250, seed: int = 0
     ) -> None:
-        if split not in ("train", "val"):
-            raise InputError(f"the probe's split must be train or val, got {split!r}")
-        for name, number in (("size", size), ("batch_size", batch_size)):
-            if number is not None and number < 1:
-                raise InputError(f"the probe's {name} must be at least 1, got {number}")
+        check_choice("split", split, get_args(Split))
+        check_period("size", size)
+        check_size("batch_size", batch_size)
         self.split = split
         self.size = size
         self.batch_size = batch_size

@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_lazy.checks import check_choice, check_number, check_period
 from lightning_lazy.epoch_mean import EpochMean
-from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
 from lightning_lazy.reporting import is_full_batch, publish
 from lightning_lazy.scaling import Centering, ScaledModel
@@ -61,19 +61,13 @@ class ScaledLightningModule(pl.LightningModule):
         log_every_n_steps: int | None = None,
     ) -> None:
         super().__init__()
-        if l2 < 0:
-            raise InputError(f"l2 must be at least 0, got {l2}: choose e.g. l2=1e-4")
-        if log_every_n_steps is not None and log_every_n_steps < 1:
-            raise InputError(
-                f"log_every_n_steps must be at least 1 or null, got {log_every_n_steps}"
-            )
-        if schedule_interval not in ("epoch", "step"):
-            raise InputError(f"schedule_interval must be epoch or step, got {schedule_interval!r}")
+        check_period("log_every_n_steps", log_every_n_steps)
+        check_choice("schedule_interval", schedule_interval, ("epoch", "step"))
         self.model = ScaledModel(net, alpha, centering)
         self.loss = loss
         self.optimizer = optimizer
         self.schedule = schedule
-        self.l2 = float(l2)
+        self.l2 = check_number("l2", l2, zero=True)
         self.schedule_interval = schedule_interval
         self.log_every_n_steps = log_every_n_steps
         self._reuses_reference = False

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_lazy.checkpoints import CONFIG_KEY, write_checkpoint
+from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.errors import InputError
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
@@ -42,10 +43,8 @@ class RunFiles(pl.Callback):
         config: Mapping[str, Any] | None = None,
         optimizer_overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise InputError(f"every_n_steps must be at least 1 or null, got {every_n_steps}")
-        if every_n_epochs < 1:
-            raise InputError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        check_period("every_n_steps", every_n_steps)
+        check_size("every_n_epochs", every_n_epochs)
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.errors import InputError
 
 Centering = Literal["subtract", "symmetrize", "none"]
@@ -28,14 +29,6 @@ class FrozenReference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return f(θ₀, x), shape ``[batch, outputs]``; only x may carry a gradient."""
         return self.net(x)
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise an `InputError` unless ``value`` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name} must be a number > 0, got {value!r}: write it as in {name}=0.1")
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be finite and > 0, got {value}: choose e.g. {name}=1")
 
 
 class ScaledModel(nn.Module):
@@ -68,11 +61,8 @@ class ScaledModel(nn.Module):
         self, net: nn.Module, alpha: float = 1.0, centering: Centering = "subtract"
     ) -> None:
         super().__init__()
-        require_positive("alpha", alpha)
-        if centering not in get_args(Centering):
-            options = ", ".join(get_args(Centering))
-            raise InputError(f"centering must be one of {options}, got {centering!r}")
-        self.alpha = float(alpha)
+        self.alpha = check_number("alpha", alpha)
+        check_choice("centering", centering, get_args(Centering))
         self.centering = centering
         self.net = net
         self.reference: FrozenReference | None = None

@@ -150,10 +150,10 @@ def test_any_loss_function_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"l2": -1.0}, "l2 must be at least 0, got -1.0"),
-        ({"log_every_n_steps": 0}, "log_every_n_steps must be at least 1 or null, got 0"),
-        ({"schedule_interval": "day"}, "schedule_interval must be epoch or step, got 'day'"),
-        ({"alpha": 0.0}, "alpha must be finite and > 0"),
+        ({"l2": -1.0}, "l2 must be finite and at least 0, got -1.0"),
+        ({"log_every_n_steps": 0}, "log_every_n_steps must be an integer of at least 1, got 0"),
+        ({"schedule_interval": "day"}, "schedule_interval must be one of epoch, step, got 'day'"),
+        ({"alpha": 0.0}, "alpha must be finite and above 0"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

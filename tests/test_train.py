@@ -133,9 +133,9 @@ def test_a_resume_refuses_another_model_or_other_data(
         (["alhpa=1"], "Could not override 'alhpa'"),
         (["model.wdith=1"], "Could not override 'model.wdith'"),
         (["model=resnet_9000"], "Could not find 'model/resnet_9000'"),
-        (["alpha=0"], "alpha must be finite and > 0, got 0"),
-        (["alpha=big"], "alpha must be a number > 0, got 'big'"),
-        (["l2=-1"], "l2 must be at least 0"),
+        (["alpha=0"], "alpha must be finite and above 0, got 0"),
+        (["alpha=big"], "alpha must be a number above 0, got 'big'"),
+        (["l2=-1"], "l2 must be finite and at least 0"),
         (["lr=-1"], "Invalid learning rate"),
         (["data.n_train=99999"], "99999"),
         (["data.classes=[0,77]"], "77"),
@@ -182,7 +182,7 @@ def test_a_sweep_skips_finished_cells_and_draws_also_where_one_fails(train: Trai
         "callbacks.activation_stability.metric=lazy/sign_consistency",
         "++sweep_figure._target_=lightning_lazy.figures.kanoh.fig6",
     )  # fmt: skip
-    with pytest.raises(SystemExit, match="alpha must be finite and > 0, got -1"):
+    with pytest.raises(SystemExit, match="alpha must be finite and above 0, got -1"):
         train(*arguments)
     folder = only_run("sweep")
     cells = pd.read_csv(folder / "cells.csv")

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_lazy.checks import check_choice
 from lightning_lazy.data import options
 from lightning_lazy.data.counter import derive_seed
 from lightning_lazy.data.dataset import ImageSet
@@ -159,8 +160,8 @@ class ImageDataModule(MemoryDataModule):
         self.preprocess = self._make_transform(source)
 
     def _check(self) -> None:
-        options.check_choice("dataset", self.dataset, DATASETS)
-        options.check_choice("normalize", self.normalize, get_args(Normalize))
+        check_choice("dataset", self.dataset, DATASETS)
+        check_choice("normalize", self.normalize, get_args(Normalize))
         options.check_path(self.dataset, self.path)
         options.check_moments(self.normalize, self.mean, self.std)
         options.check_count("batch_size", self.batch_size, words=("full",))

@@ -7,12 +7,6 @@ from lightning_lazy.errors import InputError
 Number = float | Sequence[float]
 
 
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise an InputError unless the argument is one of the allowed words."""
-    if value not in allowed:
-        raise InputError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")
-
-
 def check_count(name: str, value: object, *, least: int = 1, words: Sequence[object] = ()) -> None:
     """Raise an InputError unless the argument is a whole number, or one of `words` instead."""
     if any(value is word or (isinstance(word, str) and value == word) for word in words):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.errors import InputError
 from lightning_lazy.losses.targets import Targets, encode_targets
 
@@ -14,28 +14,6 @@ Reduction = Literal["mean", "sum"]
 
 # ln(1 + e^x) is x to the last bit of float64 beyond 37; torch's default of 20 is too early by 2e-9.
 SOFTPLUS_THRESHOLD = 50.0
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check an option.
-
-    Raises:
-        InputError: `value` is not one of `choices`.
-    """
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}; pick one")
-
-
-def check_positive(name: str, value: float) -> float:
-    """Return `value` as a float.
-
-    Raises:
-        InputError: it is not finite and above 0.
-    """
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise InputError(f"{name} must be finite and above 0, got {value!r}; change {name}")
-    return number
 
 
 class Loss(nn.Module):
@@ -69,7 +47,7 @@ class Loss(nn.Module):
         check_choice("targets", targets, self.encodings)
         self.samples: Reduction = samples
         self.outputs: Reduction = outputs
-        self.factor = check_positive("factor", factor)
+        self.factor = check_number("factor", factor)
         self.targets: Targets = targets
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_lazy.losses.base import SOFTPLUS_THRESHOLD, Loss, Reduction, check_positive
+from lightning_lazy.checks import check_number
+from lightning_lazy.losses.base import SOFTPLUS_THRESHOLD, Loss, Reduction
 from lightning_lazy.losses.targets import Targets
 
 
@@ -82,7 +83,7 @@ class SoftHingeLoss(MarginLoss):
         targets: Targets = "one_vs_all",
     ) -> None:
         super().__init__(samples, outputs, factor, targets)
-        self.beta = check_positive("beta", beta)
+        self.beta = check_number("beta", beta)
 
     def _elements(self, output: Tensor, target: Tensor) -> Tensor:
         return F.softplus(1.0 - output * target, self.beta, SOFTPLUS_THRESHOLD)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_lazy.checks import check_choice
 from lightning_lazy.errors import InputError
 
 Targets = Literal["one_hot", "one_vs_all", "binary"]
@@ -39,8 +40,7 @@ def encode_targets(
         tensor([[-1., -1.,  1.],
                 [ 1., -1., -1.]])
     """
-    if kind not in get_args(Targets):
-        raise InputError(f"kind must be one of {', '.join(get_args(Targets))}, got {kind!r}")
+    check_choice("kind", kind, get_args(Targets))
     if kind != "one_vs_all" and (kind == "binary") != (num_outputs == 1):
         wanted = "one output" if kind == "binary" else "two outputs or more"
         remedy = "binary" if num_outputs == 1 else "one_vs_all"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_lazy.checks import check_choice, check_number, check_size
 from lightning_lazy.errors import InputError
-from lightning_lazy.models.init import check_choice, check_number, check_size
 
 Activation = Literal["softplus", "relu", "linear"]
 

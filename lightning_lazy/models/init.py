@@ -1,54 +1,17 @@
-"""Initial weights, and the checks that every model makes of its arguments."""
+"""Initial weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from lightning_lazy.checks import check_number
 from lightning_lazy.errors import InputError
 
 Parametrization = Literal["standard", "ntk", "width", "none"]
-
-
-def check_size(name: str, value: int, minimum: int = 1) -> int:
-    """Return `value` where it is an integer of at least `minimum`.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise InputError(
-            f"{name} must be an integer of at least {minimum}, got {value!r}; pass a larger {name}"
-        )
-    return value
-
-
-def check_number(name: str, value: float, *, zero: bool = False) -> float:
-    """Return `value` as a float where it is finite and positive (or zero, if `zero`).
-
-    Raises:
-        InputError: it is not.
-    """
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        wanted = "at least 0" if zero else "above 0"
-        raise InputError(f"{name} must be finite and {wanted}, got {value!r}; change {name}")
-    return number
-
-
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Check that `value` is one of `choices`.
-
-    Raises:
-        InputError: it is not.
-    """
-    allowed = tuple(choices)
-    if value not in allowed:
-        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}; pick one")
 
 
 @torch.no_grad()

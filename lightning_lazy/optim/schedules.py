@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_lazy.checks import check_number
 from lightning_lazy.errors import InputError
 
 
@@ -33,9 +34,9 @@ class InverseTime(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, beta: float, ticks_per_unit: float = 1.0) -> None:
-        if not 0 <= beta < math.inf:
-            raise InputError(f"beta must be finite and at least 0, got {beta!r}; change beta")
-        rate = float(beta) / _positive("ticks_per_unit", ticks_per_unit)
+        rate = check_number("beta", beta, zero=True) / check_number(
+            "ticks_per_unit", ticks_per_unit
+        )
         super().__init__(optimizer, _InverseTime(rate))
 
 
@@ -71,8 +72,8 @@ class StepDecay(LambdaLR):
             raise InputError(
                 f"milestones must be above 0 and ascending, got {marks}; sort or drop some"
             )
-        distance = None if every is None else _positive("every", every)
-        super().__init__(optimizer, _StepDecay(_positive("factor", factor), marks, distance))
+        distance = None if every is None else check_number("every", every)
+        super().__init__(optimizer, _StepDecay(check_number("factor", factor), marks, distance))
 
 
 class Constant(LambdaLR):
@@ -109,10 +110,3 @@ class _StepDecay:
 class _Constant:
     def __call__(self, tick: int) -> float:
         return 1.0
-
-
-def _positive(name: str, value: float) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise InputError(f"{name} must be finite and above 0, got {value!r}; change {name}")
-    return number

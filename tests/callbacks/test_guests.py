@@ -150,10 +150,10 @@ def test_batches_that_are_no_tuples_need_a_forward_function() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every_n_steps": 0}, "every_n_steps must be at least 1 or null, got 0"),
-        ({"every_n_epochs": 0}, "every_n_epochs must be at least 1, got 0"),
-        ({"split": "test"}, "split must be train or val, got 'test'"),
-        ({"size": 0}, "size must be at least 1, got 0"),
+        ({"every_n_steps": 0}, "every_n_steps must be an integer of at least 1, got 0"),
+        ({"every_n_epochs": 0}, "every_n_epochs must be an integer of at least 1, got 0"),
+        ({"split": "test"}, "split must be one of train, val, got 'test'"),
+        ({"size": 0}, "size must be an integer of at least 1, got 0"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

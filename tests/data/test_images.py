@@ -209,8 +209,8 @@ def test_channels_that_moments_do_not_fit(tmp_path: Path) -> None:
 
 
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"dataset": "svhn"}, "expected dataset to be one of digits, mnist, .*, got 'svhn'"),
-    ({"normalize": "zca"}, "expected normalize to be one of standardize, sphere, unit"),
+    ({"dataset": "svhn"}, "dataset must be one of digits, mnist, .*, got 'svhn'"),
+    ({"normalize": "zca"}, "normalize must be one of standardize, sphere, unit"),
     ({"dataset": "folder"}, "expected path with dataset=folder, got none"),
     ({"path": "x"}, "expected no path with dataset=digits"),
     ({"batch_size": 0}, "batch_size to be a whole number of at least 1 or full, got 0"),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_lazy.checks import check_size
 from lightning_lazy.errors import InputError
 from lightning_lazy.models import lecun_normal_, lecun_normal_module_
-from lightning_lazy.models.init import check_size
 
 
 def _generator(seed=0):
