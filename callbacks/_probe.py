@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_lazy.checks import check_choice, check_period, check_size
+from lightning_lazy.data.sampling import contiguous_share
 from lightning_lazy.errors import InputError
 from lightning_lazy.random_state import same_random_state_after
 
@@ -58,18 +59,12 @@ class Probe:
         own = DataLoader(
             loader.dataset,
             batch_size=self.batch_size,
-            sampler=indices[self.share(len(indices), trainer)],
+            sampler=[indices[i] for i in own_share(len(indices), trainer)],
             collate_fn=loader.collate_fn,
             generator=torch.Generator().manual_seed(self.seed),
         )
         for batch in own:
             yield on_device(trainer, batch)
-
-    @staticmethod
-    def share(samples: int, trainer: Any) -> slice:
-        """Return this rank's part of a probe set of so many samples."""
-        rank, ranks = trainer.global_rank, trainer.world_size
-        return slice(samples * rank // ranks, samples * (rank + 1) // ranks)
 
     def _loader(self, trainer: Any) -> Any:
         loaders = trainer.train_dataloader if self.split == "train" else trainer.val_dataloaders
@@ -91,6 +86,11 @@ class Probe:
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(available, generator=generator)[:size]
         return chosen.sort().values.tolist()
+
+
+def own_share(samples: int, trainer: Any) -> range:
+    """Return this rank's part of a probe set of so many samples."""
+    return contiguous_share(samples, trainer.global_rank, trainer.world_size)
 
 
 def on_device(trainer: Any, batch: Any) -> Any:

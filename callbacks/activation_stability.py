@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_lazy.callbacks._base import PeriodicCallback
-from lightning_lazy.callbacks._probe import Probe, Split, default_forward
+from lightning_lazy.callbacks._probe import Probe, Split, default_forward, own_share
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import (
     ACTIVATIONS,
@@ -112,8 +112,9 @@ class ActivationStability(PeriodicCallback):
     def _own_part(self, whole: Patterns, trainer: Any, device: Any) -> Patterns:
         """Return this rank's images of the patterns of all ranks."""
         images = len(next(iter(whole.bits.values())))
-        own = self.probe.share(images, trainer)
-        return Patterns({name: b[own].to(device) for name, b in whole.bits.items()}, whole.units)
+        own = own_share(images, trainer)
+        bits = {name: b[own.start : own.stop].to(device) for name, b in whole.bits.items()}
+        return Patterns(bits, whole.units)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the patterns at initialisation, those of all ranks in the order of images."""

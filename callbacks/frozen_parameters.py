@@ -20,7 +20,8 @@ class FrozenParameters(PeriodicCallback):
     Works with automatic optimisation of one optimizer. One check costs a copy of the parameters.
 
     Args:
-        every_n_steps: Updates between two checks; the first update and the last are always checked.
+        every_n_steps: Updates between two checks; the first update is always checked, the last one
+            where the Trainer has ``max_steps``.
         name: Tells two instances apart.
     """
 

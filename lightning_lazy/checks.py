@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 from lightning_lazy.errors import InputError
 
@@ -24,7 +25,7 @@ def check_number(name: str, value: float, *, zero: bool = False) -> float:
         InputError: It is not, or no number at all.
     """
     wanted = "at least 0" if zero else "above 0"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f"{name} must be a number {wanted}, got {value!r}; write it as {name}=0.1")
     number = float(value)
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
@@ -38,11 +39,11 @@ def check_size(name: str, value: int, minimum: int = 1) -> int:
     Raises:
         InputError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise InputError(
             f"{name} must be an integer of at least {minimum}, got {value!r}; pass a larger {name}"
         )
-    return value
+    return int(value)
 
 
 def check_period(name: str, value: int | None) -> None:

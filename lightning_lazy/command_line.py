@@ -49,6 +49,11 @@ def tidy_errors() -> Iterator[None]:
         if wants_traceback:
             raise
         sys.exit(f"error: {_one_line(error)}")
+    except OSError as error:
+        draw_unfinished()
+        if wants_traceback or error.filename is None:
+            raise
+        sys.exit(f"error: {error.strerror}: {error.filename}")
     except Exception:
         draw_unfinished()
         raise
@@ -124,7 +129,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         )
     from omegaconf import OmegaConf
 
-    before = [str(text) for text in OmegaConf.load(recorded) if "ckpt_path=" not in str(text)]
+    before = [str(text) for text in OmegaConf.load(recorded)]
     now = [text for text in arguments if not text.startswith("ckpt_path=")]
     return [
         *before,

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_lazy.checks import check_choice, check_number, check_period
 from lightning_lazy.epoch_mean import EpochMean
+from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
 from lightning_lazy.reporting import is_full_batch, publish
 from lightning_lazy.scaling import Centering, ScaledModel
@@ -29,6 +30,7 @@ class ScaledLightningModule(pl.LightningModule):
     divided by α², as coupled weight decay would not be.
 
     It logs ``train/loss`` (ℓ/α², without the L2 term), ``train/acc``, ``val/loss`` and ``val/acc``.
+    ``val/loss`` is a mean over images, also for a loss that sums over the batch.
 
     Args:
         net: Maps inputs to raw outputs ``[batch, outputs]``.
@@ -119,6 +121,15 @@ class ScaledLightningModule(pl.LightningModule):
         else:
             self._log_single(loss.detach(), output.detach(), y, self.log_every_n_steps)
         return loss + self.penalty() if self.l2 > 0 else loss
+
+    def on_fit_start(self) -> None:
+        """Refuse a scale whose square is lost in the run's precision."""
+        limits = torch.finfo(self.dtype)  # type: ignore[arg-type]
+        if not limits.tiny <= self.alpha**2 <= limits.max or self.alpha**-2 < limits.tiny:
+            raise InputError(
+                f"alpha={self.alpha:g} can't be squared in {self.dtype}: choose alpha between "
+                "1e-18 and 1e18, or up to 1e±150 in double precision (trainer=float64)"
+            )
 
     def on_train_start(self) -> None:
         """Find out whether f(θ₀, x) has to be computed more than once."""

@@ -8,8 +8,9 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_lazy.checkpoints import CONFIG_KEY
+from lightning_lazy.checks import check_number, check_period, check_size
 from lightning_lazy.errors import InputError
-from lightning_lazy.reporting import is_main_process
 
 _MISSING = object()
 _REFUSED = {
@@ -70,34 +71,73 @@ def apply_changes(base: dict[str, Any], changed: Mapping[str, Any]) -> dict[str,
     return OmegaConf.to_container(config)  # type: ignore[return-value]
 
 
-def resumed_config(folder: Path, task_overrides: list[str], new: DictConfig) -> dict[str, Any]:
+def resumed_config(folder: Path, new: DictConfig) -> dict[str, Any]:
     """Return the configuration of the run in ``folder`` with the overrides of its resume on top.
 
     The run's own ``config.yaml`` is the base. What the new overrides mean is the difference that
-    they make when the configuration is composed; the run's record is brought up to date.
+    they make when the configuration is composed.
 
     Args:
         folder: Folder of the run.
-        task_overrides: Overrides of the first start and of the resume.
-        new: The configuration that they compose to.
+        new: What the overrides of the first start and of the resume compose to.
+
+    Raises:
+        InputError: The model, the data, the optimizer's class or the schedule would change.
     """
-    record = folder / ".hydra" / "overrides.yaml"
-    before = [str(text) for text in OmegaConf.load(record) if "ckpt_path=" not in str(text)]
+    before = [str(text) for text in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
     old = compose(HydraConfig.get().job.config_name, overrides=before)
-    changed = changes(plain_config(old), plain_config(new))
     base: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
         OmegaConf.load(folder / "config.yaml")
     )
-    kept = [text for text in task_overrides if not text.startswith("ckpt_path=")]
-    if is_main_process():
-        OmegaConf.save(OmegaConf.create(kept), record)
-    config = apply_changes(base, changed)
-    config["optimizer_overrides"] = {
-        path.removeprefix("optimizer."): value
-        for path, value in changed.items()
-        if path.startswith("optimizer.")
-    }
-    return config
+    return apply_changes(base, changes(plain_config(old), plain_config(new)))
+
+
+def record_overrides(folder: Path, task_overrides: list[str]) -> None:
+    """Note what the run is now, for its next resume: of each key the last override."""
+    last = {text.partition("=")[0]: text for text in task_overrides}
+    last.pop("ckpt_path", None)
+    OmegaConf.save(OmegaConf.create(list(last.values())), folder / ".hydra" / "overrides.yaml")
+
+
+def optimizer_changes(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optimizer's hyper-parameters that differ from those of a checkpoint.
+
+    The optimizer's state holds them, too, and would bring the old ones back.
+
+    Raises:
+        InputError: The checkpoint was not written by ``train.py``, or the optimizer's state does
+            not hold a hyper-parameter that is changed.
+    """
+    if CONFIG_KEY not in checkpoint:
+        raise InputError(
+            "the checkpoint holds no configuration: resume from one that train.py wrote"
+        )
+    old, new = leaves(checkpoint[CONFIG_KEY]["optimizer"]), leaves(config["optimizer"])
+    changed = {key: value for key, value in new.items() if old.get(key, _MISSING) != value}
+    group = checkpoint["optimizer_states"][0]["param_groups"][0]
+    for key in changed:
+        if key not in group:
+            known = ", ".join(name for name in group if name != "params")
+            raise InputError(f"optimizer.{key} can't be changed on resume: its state has {known}")
+    return changed
+
+
+def check_knobs(config: DictConfig) -> None:
+    """Check the knobs that no constructor checks with a word about the knob.
+
+    Raises:
+        InputError: One is out of range.
+    """
+    check_number("lr", config.lr, zero=True)
+    for name in ("max_epochs", "max_steps"):
+        if config[name] != -1:
+            check_size(name, config[name])
+    if config.max_epochs == config.max_steps == -1:
+        raise InputError("max_epochs or max_steps must be above 0: the run would never end")
+    if check_size("seed", config.seed, minimum=0) >= 2**32:
+        raise InputError(f"seed must be below 2**32, got {config.seed}; choose a smaller seed")
+    check_period("every_n_steps", config.every_n_steps)
+    check_period("checkpoint_every_n_steps", config.checkpoint_every_n_steps)
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 
 from lightning_lazy.checkpoints import CONFIG_KEY, write_checkpoint
 from lightning_lazy.checks import check_period, check_size
-from lightning_lazy.errors import InputError
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
 from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
@@ -166,11 +165,6 @@ class RunFiles(pl.Callback):
         """Change the optimizer's hyper-parameters in the state that will be restored."""
         for key, value in self.optimizer_overrides.items():
             for group in checkpoint["optimizer_states"][0]["param_groups"]:
-                if key not in group:
-                    raise InputError(
-                        f"optimizer.{key} can't be changed on resume: the optimizer's state "
-                        f"has {', '.join(k for k in group if k != 'params')}"
-                    )
                 if key == "lr":
                     _rescale_lr(group, checkpoint["lr_schedulers"], value)
                 else:

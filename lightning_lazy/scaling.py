@@ -62,6 +62,8 @@ class ScaledModel(nn.Module):
     ) -> None:
         super().__init__()
         self.alpha = check_number("alpha", alpha)
+        if not 1e-150 <= self.alpha <= 1e150:
+            raise InputError(f"alpha must be between 1e-150 and 1e150, got {alpha}; change alpha")
         check_choice("centering", centering, get_args(Centering))
         self.centering = centering
         self.net = net

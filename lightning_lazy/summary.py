@@ -1,6 +1,7 @@
 """The summary of a run: final metrics, verdicts on its health, and where it ran."""
 
 import csv
+import math
 import platform
 import subprocess
 from importlib.metadata import version
@@ -14,7 +15,8 @@ def summarize(metrics_file: Path) -> dict[str, Any]:
     """Return the last value of every metric of a run, with its verdicts on health.
 
     ``diverged`` is that of `DivergenceGuard`, ``frozen_share`` that of `FrozenParameters`;
-    ``None`` where these callbacks did not run.
+    ``None`` where these callbacks did not run. A metric that is not finite is ``None``, since json
+    knows no such numbers.
     """
     metrics: dict[str, float] = {}
     with metrics_file.open(newline="") as file:
@@ -24,7 +26,7 @@ def summarize(metrics_file: Path) -> dict[str, Any]:
     return {
         "steps": int(metrics.pop("step", 0)),
         "epochs": metrics.pop("epoch", 0.0),
-        "metrics": metrics,
+        "metrics": {k: v if math.isfinite(v) else None for k, v in metrics.items()},
         "diverged": None if diverged is None else bool(diverged),
         "frozen_share": metrics.get("health/frozen_share"),
     }
@@ -55,10 +57,15 @@ def _versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """Return the revision of the working tree that holds the current folder, if there is one."""
+    """Return the revision of the tree that this code is in, if it is in one, and if it is clean."""
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -21,7 +21,13 @@ from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
 from lightning_lazy.reporting import is_main_process
-from lightning_lazy.resume import plain_config, resumed_config
+from lightning_lazy.resume import (
+    check_knobs,
+    optimizer_changes,
+    plain_config,
+    record_overrides,
+    resumed_config,
+)
 from lightning_lazy.run_files import RunFiles
 
 
@@ -38,15 +44,16 @@ def train(config: DictConfig) -> None:
     Raises:
         InputError: The configuration can't be run.
     """
+    check_knobs(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     ckpt_path = config.ckpt_path
+    changed = {}
     if ckpt_path is None:
         plain = plain_config(config)
     else:
-        read_checkpoint(ckpt_path)
-        plain = resumed_config(folder, list(hydra.overrides.task), config)
-    optimizer_overrides = plain.pop("optimizer_overrides", None)
+        plain = resumed_config(folder, config)
+        changed = optimizer_changes(read_checkpoint(ckpt_path), plain)
     in_sweep = hydra.mode is RunMode.MULTIRUN
     if in_sweep:
         refuse_subprocesses(plain["trainer"])
@@ -54,17 +61,19 @@ def train(config: DictConfig) -> None:
     if in_sweep and _is_finished(folder, plain):
         print(f"already finished: {folder} (delete it to run it again)")
         return
-    if is_main_process():
-        OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with _default_dtype(plain["trainer"].get("precision")):
         module = build_module(plain)
     _check_optimizer(module)
+    if is_main_process():
+        OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+        if ckpt_path is not None:
+            record_overrides(folder, list(hydra.overrides.task))
     files = RunFiles(
         str(folder),
         every_n_steps=plain["checkpoint_every_n_steps"],
         config=plain,
-        optimizer_overrides=optimizer_overrides,
+        optimizer_overrides=changed,
     )
     _fit(_trainer(plain, folder, files), module, data, ckpt_path)
     _report(folder, in_sweep)
@@ -190,7 +199,8 @@ def _report(folder: Path, in_sweep: bool) -> None:
 
     table = Table("metric", "value", title=f"after {summary['steps']} steps")
     for name, value in summary["metrics"].items():
-        table.add_row(name, f"{value:.6g}")
+        if name != "health/diverged":
+            table.add_row(name, "not finite" if value is None else f"{value:.6g}")
     table.add_row("diverged", str(summary["diverged"]))
     table.add_row("wall time", f"{summary['wall_time_s']:.1f} s")
     console = Console()

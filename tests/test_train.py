@@ -105,6 +105,28 @@ def test_a_resume_can_change_the_learning_rate_under_a_schedule(train: Train) ->
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.3 / 4)
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(train: Train) -> None:
+    train(*SMALL, "max_epochs=1")
+    checkpoint = only_run() / "checkpoints/last.ckpt"
+    for override in ("lr=abc", "optimizer.nesterov=maybe", "+optimizer.nonsense=1"):
+        with pytest.raises(SystemExit, match="error"):
+            train(f"ckpt_path={checkpoint}", override)
+    train(f"ckpt_path={checkpoint}", "max_epochs=2")
+    assert read_checkpoint(checkpoint)["global_step"] == 6
+
+
+def test_a_changed_learning_rate_survives_a_kill_before_the_next_checkpoint(train: Train) -> None:
+    train(*SMALL, "max_epochs=1", "lr=1.0")
+    checkpoint = only_run() / "checkpoints/last.ckpt"
+    old = checkpoint.read_bytes()
+    train(f"ckpt_path={checkpoint}", "max_epochs=2", "lr=0.1")
+    checkpoint.write_bytes(old)  # what a kill before the first checkpoint leaves
+    train(f"ckpt_path={checkpoint}")
+    state = read_checkpoint(checkpoint)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.1
+    assert state["global_step"] == 6
+
+
 @pytest.mark.parametrize(
     ("override", "what"),
     [
@@ -136,7 +158,15 @@ def test_a_resume_refuses_another_model_or_other_data(
         (["alpha=0"], "alpha must be finite and above 0, got 0"),
         (["alpha=big"], "alpha must be a number above 0, got 'big'"),
         (["l2=-1"], "l2 must be finite and at least 0"),
-        (["lr=-1"], "Invalid learning rate"),
+        (["lr=-1"], "lr must be finite and at least 0"),
+        (["lr=abc"], "lr must be a number at least 0, got 'abc'"),
+        (["max_epochs=abc"], "max_epochs must be an integer of at least 1, got 'abc'"),
+        (["max_epochs=0"], "max_epochs must be an integer of at least 1, got 0"),
+        (["max_epochs=-1"], "the run would never end"),
+        (["seed=-1"], "seed must be an integer of at least 0"),
+        (["alpha=1e200"], "alpha must be between"),
+        (["alpha=1e25"], "alpha=1e\\+25 can't be squared in torch.float32"),
+        (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
         (["data.n_train=99999"], "99999"),
         (["data.classes=[0,77]"], "77"),
         (["data.dataset=cats"], "cats"),

@@ -12,9 +12,6 @@ from lightning_lazy.losses.targets import Targets, encode_targets
 
 Reduction = Literal["mean", "sum"]
 
-# ln(1 + e^x) is x to the last bit of float64 beyond 37; torch's default of 20 is too early by 2e-9.
-SOFTPLUS_THRESHOLD = 50.0
-
 
 class Loss(nn.Module):
     """A loss of a net with outputs `[batch, outputs]`, in one place all that its kinds share.

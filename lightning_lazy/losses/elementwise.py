@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_lazy.checks import check_number
-from lightning_lazy.losses.base import SOFTPLUS_THRESHOLD, Loss, Reduction
+from lightning_lazy.losses.base import Loss, Reduction
 from lightning_lazy.losses.targets import Targets
+from lightning_lazy.models.activations import SOFTPLUS_THRESHOLD
 
 
 class SquaredLoss(Loss):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_lazy import InputError, ScaledLightningModule
 from lightning_lazy.callbacks import DivergenceGuard, FrozenParameters
 from lightning_lazy.data import ImageDataModule
-from lightning_lazy.losses import SoftHingeLoss
+from lightning_lazy.losses import CrossEntropyLoss, SoftHingeLoss
 from lightning_lazy.models import TwoLayerNet
 
 QUIET: dict[str, Any] = {
@@ -59,24 +59,63 @@ def guarded(losses: list[float], every_n_steps: int = 1) -> tuple[int, bool]:
         ([1.0, math.nan, 0.5], 2, True),
         ([1.0, math.inf, 0.5], 2, True),
         ([math.nan, 0.5], 1, True),
-        ([1.0, 0.5, 1.0000001], 3, True),  # above the first, by whatever little
-        ([1.0, 2.0, 1.0], 3, False),
+        ([1.0] + [1.1, 1.2] * 20, 41, True),  # above the first by many standard errors
+        ([1.0] * 10 + [1.0000002] * 10, 20, False),  # rounding
     ],
 )
 def test_stops_and_judges(losses: list[float], steps: int, diverged: bool) -> None:
     assert guarded(losses) == (steps, diverged)
 
 
+@pytest.mark.parametrize(("level", "diverged"), [(1.0, False), (1.5, True)])
+def test_losses_that_scatter_are_judged_by_their_mean_and_error(
+    level: float, diverged: bool
+) -> None:
+    # Deviation 0.1: three standard errors of the difference are about 0.3.
+    losses = [1.0] + [level - 0.1, level + 0.1] * 20
+    assert guarded(losses, every_n_steps=10) == (41, diverged)
+
+
 def test_rare_checks_see_a_loss_that_was_not_finite_in_between() -> None:
     assert guarded([1.0, math.nan, 0.5, 0.5, 0.5, 0.5], every_n_steps=4) == (4, True)
 
 
+def test_a_full_batch_is_judged_by_its_last_loss_by_whatever_little() -> None:
+    class Loader(list):  # type: ignore[type-arg]
+        batches_per_epoch = 1
+
+    for last, diverged in ((1.0000001, True), (1.0, False)):
+        losses = [1.0, 0.5, 0.25, last]
+        trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[DivergenceGuard(2)])
+        trainer.fit(Scripted(losses), Loader([torch.zeros(1, 1)] * 4))
+        assert bool(trainer.callback_metrics["health/diverged"]) is diverged
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_of_mini_batches_is_not_divergence(seed: int) -> None:
+    # Nothing moves at lr=1e-12: whatever the first batch is, the run has not diverged.
+    torch.manual_seed(seed)
+    module = ScaledLightningModule(
+        TwoLayerNet(64, 20, 10),
+        CrossEntropyLoss(),
+        partial(torch.optim.SGD, lr=1e-12),
+        centering="none" if seed % 2 else "subtract",
+    )
+    data = ImageDataModule("digits", n_train=200, batch_size=4, seed=seed)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[DivergenceGuard(every_n_steps=30)])
+    trainer.fit(module, datamodule=data)
+    assert trainer.callback_metrics["health/diverged"] == 0
+
+
 def test_the_state_continues() -> None:
     guard = DivergenceGuard(every_n_steps=10)
-    guard._first, guard._sum, guard._count = 2.0, torch.tensor(6.0), 2
+    guard._first, guard._window = 2.0, [1.0, 2.0, 4.0]
+    guard._sums = torch.tensor([2.0, 6.0, 18.0])
     other = DivergenceGuard(every_n_steps=10)
     other.load_state_dict(guard.state_dict())
-    assert (other._first, float(other._sum), other._count) == (2.0, 6.0, 2)
+    assert (other._first, other._window) == (2.0, [1.0, 2.0, 4.0])
+    assert other._sums is not None
+    assert other._sums.tolist() == [2.0, 6.0, 18.0]
 
 
 def test_factor_must_be_above_one() -> None:
