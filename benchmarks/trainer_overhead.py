@@ -35,7 +35,7 @@ from lightning_lazy.models import TwoLayerNet
 SIZES = ((500, 64, 100, 0.5), (2000, 784, 300, 0.9))
 PERIOD = 50
 WINDOW = 100
-REPEATS = 4
+REPEATS = 3
 
 
 class Clock(pl.Callback):
