@@ -76,7 +76,10 @@ def _check_target(target: str, allowed: tuple[str, ...]) -> None:
     )
     if not target.startswith(allowed):
         raise refusal
-    found = get_object(target)
+    try:
+        found = get_object(target)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"the checkpoint asks to build {target}, which is not there") from error
     home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
     if not callable(found) or not home.startswith(allowed):
         raise refusal

@@ -53,7 +53,7 @@ def test_rebuilds_the_module_without_a_further_argument(tmp_path: Path) -> None:
     [
         "os.system",
         "torch.hub.load",
-        "lightning_lazy.losses.base.math.exp",
+        "lightning_lazy.summary.math.exp",
         "lightning_lazy.checkpoints.torch.load",
         "lightning_lazy.checkpoints.os.remove",
         "torch.nn.modules.module.torch.load",
@@ -67,6 +67,14 @@ def test_targets_outside_of_the_list_are_refused_wherever_they_are_reached(
     saved(tmp_path / "evil.ckpt", config)
     with pytest.raises(InputError, match="which is not in lightning_lazy"):
         load_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_a_target_that_is_gone_is_named(tmp_path: Path) -> None:
+    config = copy.deepcopy(CONFIG)
+    config["model"] = {"_target_": "lightning_lazy.models.NetOfTomorrow"}
+    saved(tmp_path / "new.ckpt", config)
+    with pytest.raises(InputError, match="NetOfTomorrow, which is not there"):
+        load_checkpoint(tmp_path / "new.ckpt")
 
 
 def test_nested_targets_are_checked_too() -> None:
