@@ -127,7 +127,10 @@ class RunFiles(pl.Callback):
         logs = _metrics_logs(trainer)
         if not logs or not trainer.is_global_zero:
             return
-        logs[0].sync()
+        if self._restored is None:
+            # Else the run was at its end when it was resumed: the log has not taken up its file,
+            # and would begin a new one.
+            logs[0].sync()
         summary = {
             **summarize(logs[0].path),
             "wall_time_s": round(self._seconds(), 3),

@@ -96,6 +96,16 @@ def test_a_resumed_run_is_the_longer_run(train: Train, tmp_path: Path) -> None:
     assert all(torch.equal(weights[k], other[k]) for k in weights if torch.is_tensor(weights[k]))
 
 
+def test_resuming_a_finished_run_loses_nothing(train: Train) -> None:
+    train(*SMALL)
+    folder = only_run()
+    before = (folder / "metrics.csv").read_bytes()
+    out = train(f"ckpt_path={folder}/checkpoints/last.ckpt")
+    assert (folder / "metrics.csv").read_bytes() == before
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 6
+    assert "val/acc" in out
+
+
 def test_a_resume_can_change_the_learning_rate_under_a_schedule(train: Train) -> None:
     train(*SMALL, "schedule=inverse_time", "lr=0.6", "schedule.beta=1")
     checkpoint = only_run() / "checkpoints/last.ckpt"
