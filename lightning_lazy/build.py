@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.errors import InputError
 
 SAFE_PREFIXES = ("lightning_lazy.", "torch.nn.", "torch.optim.", "torchvision.models.")
@@ -47,13 +48,15 @@ def build_module(
     """Build the LightningModule of a run's resolved configuration.
 
     Its keys ``model``, ``loss``, ``optimizer`` and ``schedule`` are built into the arguments of
-    ``module``.
+    ``module``; with ``linearize`` the net is the linearisation of the model.
     """
     parts = {"net": config["model"]}
     for name in ("loss", "optimizer", "schedule"):
         if config.get(name) is not None:
             parts[name] = config[name]
     built = {name: build(part, allowed) for name, part in parts.items()}
+    if config.get("linearize"):
+        built["net"] = LinearizedModel(built["net"])
     return build(config["module"], allowed, **built)
 
 

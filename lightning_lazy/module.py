@@ -6,14 +6,16 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_lazy.checks import check_choice, check_number, check_period
+from lightning_lazy.curvature.functional import has_batch_norm
+from lightning_lazy.data.dataset import IndexedBatch
 from lightning_lazy.epoch_mean import EpochMean
 from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
+from lightning_lazy.reference_cache import ReferenceCache
 from lightning_lazy.reporting import is_full_batch, publish
 from lightning_lazy.scaling import Centering, ScaledModel
 
@@ -30,7 +32,8 @@ class ScaledLightningModule(pl.LightningModule):
     divided by α², as coupled weight decay would not be.
 
     It logs ``train/loss`` (ℓ/α², without the L2 term), ``train/acc``, ``val/loss`` and ``val/acc``.
-    ``val/loss`` is a mean over images, also for a loss that sums over the batch.
+    ``val/loss`` is a mean over images, also for a loss that sums over the batch. A net with one
+    output and float targets regresses, and has no accuracy.
 
     Args:
         net: Maps inputs to raw outputs ``[batch, outputs]``.
@@ -43,6 +46,10 @@ class ScaledLightningModule(pl.LightningModule):
         schedule_interval: What the schedule counts: ``epoch`` or ``step``.
         log_every_n_steps: ``None`` logs means over the epoch. A number n logs the values of single
             batches, before their update, at step 1 and every n-th.
+        reference_cache: Whether f(θ₀, x) is computed once per image and reused, to the last bit the
+            same (`ReferenceCache`), where inputs come again: full batches, and images of this
+            project's datamodules without augmentation, for nets without BatchNorm under
+            ``centering="subtract"``. Else it costs a second forward pass in every step.
 
     Raises:
         InputError: ``alpha`` or ``centering`` is refused by `ScaledModel`, ``l2`` is negative or
@@ -61,6 +68,7 @@ class ScaledLightningModule(pl.LightningModule):
         centering: Centering = "subtract",
         schedule_interval: Literal["epoch", "step"] = "epoch",
         log_every_n_steps: int | None = None,
+        reference_cache: bool = True,
     ) -> None:
         super().__init__()
         check_period("log_every_n_steps", log_every_n_steps)
@@ -72,9 +80,9 @@ class ScaledLightningModule(pl.LightningModule):
         self.l2 = check_number("l2", l2, zero=True)
         self.schedule_interval = schedule_interval
         self.log_every_n_steps = log_every_n_steps
-        self._reuses_reference = False
-        self._seen: tuple[Tensor, int, Tensor] | None = None
-        self._last_batch: tuple[Tensor, Tensor] | None = None
+        self.reference_cache = reference_cache
+        self._caches: dict[int, ReferenceCache] | None = None  # by set of images
+        self._last_batch: dict[str, Tensor] = {}
         self.train_loss, self.train_acc = EpochMean(persistent=True), EpochMean(persistent=True)
         self.val_loss, self.val_acc = EpochMean(), EpochMean()
 
@@ -114,7 +122,7 @@ class ScaledLightningModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the minimised loss of a batch ``(x, y)``, a scalar."""
         x, y = batch
-        output = self.model(x, self._known_reference(x))
+        output = self.model(x, self._reference_output(batch))
         loss = self.minimized_loss(output, y)
         if self.log_every_n_steps is None:
             self._add_to_means(loss.detach(), output.detach(), y)
@@ -132,54 +140,60 @@ class ScaledLightningModule(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Find out whether f(θ₀, x) has to be computed more than once."""
-        reference = self.model.reference
-        self._reuses_reference = (
-            reference is not None
-            and is_full_batch(self.trainer)
-            and not any(isinstance(part, _NormBase) for part in reference.modules())
-        )
+        """Make room for outputs of the frozen copy that will be needed again.
 
-    def _known_reference(self, x: Tensor) -> Tensor | None:
-        """Return f(θ₀, x) if x is the batch of the last update, as full-batch training serves it.
-
-        Nets with BatchNorm compute it anew, since each pass counts in their statistics.
+        Nets with BatchNorm compute them anew, since each pass counts in their statistics.
         """
-        if not self._reuses_reference or self.model.reference is None:
+        reference = self.model.reference
+        cached = self.reference_cache and reference is not None and not has_batch_norm(reference)
+        self._caches = {} if cached else None
+
+    def _reference_output(self, batch: Any) -> Tensor | None:
+        """Return f(θ₀, x) from an earlier batch, or kept for a later one; ``None``: no use."""
+        if self._caches is None or self.model.reference is None:
             return None
-        if self._seen is None or self._seen[0] is not x or self._seen[1] != x._version:
-            self._seen = (x, x._version, self.model.reference(x))
-        return self._seen[2]
+        x = batch[0]
+        if isinstance(batch, IndexedBatch) and not x.requires_grad:
+            cache = self._caches.setdefault(batch.source, ReferenceCache(self.model.reference))
+            return cache.of_images(x, batch.index)
+        if self.training and is_full_batch(self.trainer):
+            return self._caches.setdefault(-1, ReferenceCache(self.model.reference)).of_batch(x)
+        return None
 
     def _add_to_means(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
         self.train_loss.update(loss, weight=len(y))
-        self.train_acc.update(num_correct(output, y))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
+        if _has_classes(output, y):
+            self.train_acc.update(num_correct(output, y))
+            self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
 
     def _log_single(self, loss: Tensor, output: Tensor, y: Tensor, period: int) -> None:
         step = self.trainer.global_step + 1
         if step == 1 or step % period == 0 or step == self.trainer.max_steps:
-            self._last_batch = (loss, num_correct(output, y).to(loss.dtype).mean())
+            self._last_batch = {"train/loss": loss}
+            if _has_classes(output, y):
+                self._last_batch["train/acc"] = num_correct(output, y).to(loss.dtype).mean()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Publish the values of a single batch, stamped with the update that they led to."""
-        if self._last_batch is not None:
-            loss, acc = self.trainer.strategy.reduce(torch.stack(self._last_batch)).tolist()
-            publish(self.trainer, {"train/loss": loss, "train/acc": acc})
-            self._last_batch = None
+        if self._last_batch:
+            values = torch.stack(list(self._last_batch.values()))
+            reduced = self.trainer.strategy.reduce(values).tolist()
+            publish(self.trainer, dict(zip(self._last_batch, reduced, strict=True)))
+            self._last_batch = {}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add a batch ``(x, y)`` to the means over the validation set."""
         x, y = batch
-        output = self.model(x)
+        output = self.model(x, self._reference_output(batch))
         per_sample = getattr(self.loss, "per_sample", None)
         losses = self.loss(output, y) if per_sample is None else per_sample(output, y)
         weight = len(y) if losses.ndim == 0 else 1
         self.val_loss.update(losses / self.alpha**2, weight=weight)
-        self.val_acc.update(num_correct(output, y))
         self.log("val/loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
-        self.log("val/acc", self.val_acc, prog_bar=True, add_dataloader_idx=False)
+        if _has_classes(output, y):
+            self.val_acc.update(num_correct(output, y))
+            self.log("val/acc", self.val_acc, prog_bar=True, add_dataloader_idx=False)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the dtype of the weights to come: Lightning restores before it sets the precision.
@@ -196,3 +210,8 @@ class ScaledLightningModule(pl.LightningModule):
             return optimizer
         schedule = {"scheduler": self.schedule(optimizer), "interval": self.schedule_interval}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _has_classes(output: Tensor, target: Tensor) -> bool:
+    """Return whether there is an accuracy: not where a single output is fitted to numbers."""
+    return output.shape[1] > 1 or not target.is_floating_point()

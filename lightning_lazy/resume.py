@@ -11,12 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lazy.checkpoints import CONFIG_KEY
 from lightning_lazy.checks import check_number, check_period, check_size
 from lightning_lazy.errors import InputError
+from lightning_lazy.nested import leaves
 
 _MISSING = object()
 _REFUSED = {
     "alpha": "the model",
     "centering": "the model",
     "model": "the model",
+    "linearize": "the model",
     "module.alpha": "the model",
     "module.centering": "the model",
     "batch_size": "the data",
@@ -26,16 +28,6 @@ _REFUSED = {
     "module.schedule_interval": "the schedule",
     "optimizer._target_": "the optimizer",
 }
-
-
-def leaves(node: Any, path: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted path; lists count as values."""
-    if not isinstance(node, Mapping) or not node:
-        return {path: node}
-    found: dict[str, Any] = {}
-    for key, child in node.items():
-        found |= leaves(child, f"{path}.{key}" if path else str(key))
-    return found
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +136,8 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     """Return the configuration resolved, in plain containers, with the periods it implies.
 
     With ``batch_size: full`` one update is one pass over the data, and all periods count updates.
+    Where ``data.flatten`` is left open, models of ``in_features`` inputs get flat images. A
+    linearised model has no activations that could change.
     """
     config = config.copy()
     if config.batch_size == "full":
@@ -153,6 +147,10 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
         config.module.schedule_interval = "step"
     if config.max_steps > 0:
         config.max_epochs = -1
+    if config.data.get("flatten", True) is None:
+        config.data.flatten = "in_features" in config.model
+    if config.linearize and "activation_stability" in config.callbacks:
+        config.callbacks.activation_stability = None
     if config.every_n_steps is not None:
         OmegaConf.update(config, "trainer.check_val_every_n_epoch", None, force_add=True)
     plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]

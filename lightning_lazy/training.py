@@ -18,8 +18,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import accepts, build, build_module
 from lightning_lazy.checkpoints import read_checkpoint
+from lightning_lazy.data.memory import MemoryDataModule
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
+from lightning_lazy.laziness import undisturbed
 from lightning_lazy.reporting import is_main_process
 from lightning_lazy.resume import (
     check_knobs,
@@ -57,6 +59,9 @@ def train(config: DictConfig) -> None:
     in_sweep = hydra.mode is RunMode.MULTIRUN
     if in_sweep:
         refuse_subprocesses(plain["trainer"])
+        if plain["only_seed"] not in (None, plain["seed"]):
+            print(f"left out: {folder} (seed {plain['seed']}; only_seed={plain['only_seed']})")
+            return
     data = _prepared_data(plain)
     if in_sweep and _is_finished(folder, plain):
         print(f"already finished: {folder} (delete it to run it again)")
@@ -65,6 +70,7 @@ def train(config: DictConfig) -> None:
     with _default_dtype(plain["trainer"].get("precision")):
         module = build_module(plain)
     _check_optimizer(module)
+    _check_shapes(module, data, plain["trainer"].get("precision"))
     if is_main_process():
         OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
         if ckpt_path is not None:
@@ -136,7 +142,11 @@ def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles) -> pl.Trainer
     figures = RunFigures(str(folder), plain["figures"])
     shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
     trainer: pl.Trainer = build(
-        {"enable_progress_bar": shows_progress, **plain["trainer"]},
+        {
+            "enable_progress_bar": shows_progress,
+            "default_root_dir": str(folder),
+            **plain["trainer"],
+        },
         callbacks=[files, *callbacks, figures],
         logger=loggers,
     )
@@ -186,13 +196,36 @@ def _check_optimizer(module: Any) -> None:
         raise InputError(f"can't build the optimizer or its schedule: {error}") from error
 
 
+def _check_shapes(module: Any, data: Any, precision: Any) -> None:
+    """Say before training starts that the model does not take the images.
+
+    Raises:
+        InputError: It does not, or its outputs are not as many as the task needs.
+    """
+    if not isinstance(data, MemoryDataModule):
+        return
+    with _default_dtype(precision), undisturbed(module), torch.no_grad():
+        x, y = data.transform(data.val_set.__getitems__([0, len(data.val_set) - 1]))
+        try:
+            module.loss(module.net(x), y)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                f"the model does not take images of shape {list(x.shape[1:])}, or its outputs do "
+                f"not fit the labels ({str(error).splitlines()[0]}): change model or data (data."
+                "flatten, data.resolution)"
+            ) from error
+
+
 @rank_zero_only
 def _report(folder: Path, in_sweep: bool) -> None:
     """Print the final metrics and where everything is, read from the run's files."""
     summary = json.loads((folder / "summary.json").read_text())
     if in_sweep:
-        val_acc = summary["metrics"].get("val/acc")
-        print(f"{folder}: {summary['steps']} steps, val/acc {val_acc}")
+        metrics = summary["metrics"]
+        name = "val/acc" if "val/acc" in metrics else "val/loss"
+        print(f"{folder}: {summary['steps']} steps, {name} {metrics.get(name)}")
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,6 +1,7 @@
 """Images in memory as uint8, handed out a batch at a time."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +9,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_lazy.data.counter import INDEX_BITS, INDEX_MASK
+
+_NUMBERS = count()
+
+
+class HostIndex:
+    """Which images a batch holds; transfers to a device leave it where it is.
+
+    Args:
+        places: int64 tensor of shape (n,), indices into the set.
+        source: Number of the set.
+    """
+
+    __slots__ = ("places", "source")
+
+    def __init__(self, places: Tensor, source: int) -> None:
+        self.places = places
+        self.source = source
 
 
 class RawBatch(NamedTuple):
@@ -19,17 +37,31 @@ class RawBatch(NamedTuple):
         keys: int64, shape (n,), where the images may be augmented; None where they stay as they
             are. Being None or not is known without looking into a tensor, which on a GPU would
             wait for the device in every step.
+        index: Which images these are.
     """
 
     images: Tensor
     labels: Tensor
     keys: Tensor | None = None
+    index: HostIndex | None = None
 
 
 class ReadyBatch(tuple[Tensor, ...]):
     """A pair (x, y) that already has its device and dtype, so that nothing is left to do."""
 
     __slots__ = ()
+
+
+class IndexedBatch(tuple[Tensor, ...]):
+    """A pair (x, y) where x are images as they are in the set, the same whenever they come.
+
+    Attributes:
+        index: int64 tensor of shape (n,) on the CPU, indices into the set.
+        source: Number of the set, another for each set of a process.
+    """
+
+    index: Tensor
+    source: int
 
 
 class ImageSet(Dataset[RawBatch]):
@@ -43,6 +75,7 @@ class ImageSet(Dataset[RawBatch]):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images = images
         self.labels = labels
+        self.number = next(_NUMBERS)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,7 +91,8 @@ class ImageSet(Dataset[RawBatch]):
         index = wanted & INDEX_MASK
         drawn = bool((wanted >> INDEX_BITS).any())
         images = self.images.index_select(0, index)  # copies whole images, unlike images[index]
-        return RawBatch(images, self.labels.index_select(0, index), wanted if drawn else None)
+        labels = self.labels.index_select(0, index)
+        return RawBatch(images, labels, wanted if drawn else None, HostIndex(index, self.number))
 
 
 def keep_batch(batch: Any) -> Any:

@@ -66,7 +66,9 @@ class ImageDataModule(MemoryDataModule):
         num_classes: Classes of the task; 2 for a binary one.
         outputs: Outputs a network needs: 1 for a binary task, else `num_classes`.
         image_shape: Channels, height and width after pooling.
-        in_features: Their product, d.
+        in_channels: The first of these.
+        image_size: Height or, where they differ, height and width after pooling.
+        in_features: Channels times height times width, d.
         class_names: Names of the task's classes; those of a group are joined by "+".
         class_counts: Training images drawn of each class, by name.
         train_set: Training images; plain indices give them without augmentation.
@@ -80,6 +82,8 @@ class ImageDataModule(MemoryDataModule):
     num_classes: int
     outputs: int
     image_shape: tuple[int, int, int]
+    in_channels: int
+    image_size: int | tuple[int, int]
     in_features: int
     class_names: tuple[str, ...]
     class_counts: dict[str, int]
@@ -182,6 +186,8 @@ class ImageDataModule(MemoryDataModule):
         channels, height, width = self.train_set.images.shape[1:]
         side = self.resolution
         self.image_shape = (channels, side or height, side or width)
+        self.in_channels, height, width = self.image_shape
+        self.image_size = height if height == width else (height, width)
         self.in_features = math.prod(self.image_shape)
         self.class_names, self.num_classes = task.names, len(task.names)
         self.outputs = 1 if task.binary else self.num_classes

@@ -122,13 +122,41 @@ class ResumableLoader(Position, DataLoader[RawBatch]):
         return self.position
 
 
-class FullBatchLoader(Position):
+class RunLoader(Position):
+    """A loader of one batch a step, whose position counts the steps of the whole run.
+
+    It goes on after a resume also where the length has grown since.
+
+    Args:
+        steps: Length: steps that make an iteration (one Lightning epoch).
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[ReadyBatch | RawBatch]:
+        self.batch_done()
+        done = self.position % self._steps if self._restored else 0
+        self._restored = False
+        for _ in range(self._steps - done):
+            self.batch_done()
+            self._in_flight, self.epoch = True, self.position
+            yield self._batch()
+
+    def _batch(self) -> ReadyBatch | RawBatch:
+        """The batch of the step `position`."""
+        raise NotImplementedError
+
+
+class FullBatchLoader(RunLoader):
     """Hands out all images of this rank in every step, without any work in between.
 
     The batch is built when the first step asks for it and is the same object ever after. With
     augmentation the bytes are handed out instead, with the keys of the step, which counts as an
-    epoch. `position` counts the steps of the whole run and goes on after a resume, also where the
-    length has grown since.
+    epoch.
 
     Args:
         dataset: All images.
@@ -155,27 +183,18 @@ class FullBatchLoader(Position):
         share: range | None = None,
         augment: bool = False,
     ) -> None:
+        super().__init__(steps)
         self.dataset = dataset
         self.collate_fn = keep_batch
         self._prepare = prepare
         self._device = device if device is not None else torch.device("cpu")
-        self._steps = steps
         self._share = share if share is not None else range(len(dataset))
         self._augment = augment
         self._ready: ReadyBatch | None = None
         self._raw: RawBatch | None = None
 
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[ReadyBatch | RawBatch]:
-        self.batch_done()
-        done = self.position % self._steps if self._restored else 0
-        self._restored = False
-        for _ in range(self._steps - done):
-            self.batch_done()
-            self._in_flight, self.epoch = True, self.position
-            yield self._drawn() if self._augment else self._all()
+    def _batch(self) -> ReadyBatch | RawBatch:
+        return self._drawn() if self._augment else self._all()
 
     def _all(self) -> ReadyBatch:
         if self._ready is None:
@@ -189,5 +208,5 @@ class FullBatchLoader(Position):
         return self._raw._replace(keys=make_keys(index, self.position))
 
     def _bytes(self) -> RawBatch:
-        images, labels, _ = self.dataset.__getitems__(self._share)
-        return RawBatch(images.to(self._device), labels.to(self._device))
+        batch = self.dataset.__getitems__(self._share)
+        return RawBatch(batch.images.to(self._device), batch.labels.to(self._device))

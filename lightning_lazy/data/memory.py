@@ -1,5 +1,6 @@
 """A datamodule over two sets of images in memory: loaders, and the way of a batch to its device."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -8,15 +9,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_lazy.data.dataset import ImageSet, RawBatch, ReadyBatch, keep_batch
-from lightning_lazy.data.loader import FullBatchLoader, ResumableLoader
+from lightning_lazy.data.dataset import (
+    ImageSet,
+    IndexedBatch,
+    RawBatch,
+    ReadyBatch,
+    keep_batch,
+)
+from lightning_lazy.data.loader import FullBatchLoader, ResumableLoader, RunLoader
 from lightning_lazy.data.sampling import (
     EpochSampler,
     ShardSampler,
     contiguous_share,
     even_batch_size,
 )
-from lightning_lazy.data.transforms import Transform
 from lightning_lazy.errors import InputError
 
 
@@ -39,7 +45,7 @@ class MemoryDataModule(pl.LightningDataModule):
 
     train_set: ImageSet
     val_set: ImageSet
-    preprocess: Transform | None = None
+    preprocess: Callable[[RawBatch, torch.dtype], tuple[Tensor, Tensor]] | None = None
     batch_size: int | Literal["full"]
     eval_batch_size: int
     seed: int
@@ -48,11 +54,11 @@ class MemoryDataModule(pl.LightningDataModule):
     num_workers: int
     pin_memory: bool
 
-    def train_dataloader(self) -> ResumableLoader | FullBatchLoader:
+    def train_dataloader(self) -> ResumableLoader | RunLoader:
         """The shuffled loader of this rank, or all its images at once for batch_size="full"."""
         rank, world_size = self._ranks()
         if self.batch_size == "full":
-            loader: ResumableLoader | FullBatchLoader = self._full_batch_loader(rank, world_size)
+            loader: ResumableLoader | RunLoader = self._full_batch_loader(rank, world_size)
         else:
             loader = self._shuffled_loader(self.batch_size, rank, world_size)
         if self.trainer is not None:
@@ -112,9 +118,18 @@ class MemoryDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make (x, y) of the bytes of our own sets; batches of others pass as they are."""
-        return self.transform(batch) if type(batch) is RawBatch else batch
+        if type(batch) is not RawBatch:
+            return batch
+        pair = self.transform(batch)
+        if batch.index is None or (self.augment and batch.keys is not None):
+            return pair
+        indexed = IndexedBatch(pair)
+        indexed.index, indexed.source = batch.index.places, batch.index.source
+        return indexed
 
-    def _shuffled_loader(self, batch_size: int, rank: int, world_size: int) -> ResumableLoader:
+    def _shuffled_loader(
+        self, batch_size: int, rank: int, world_size: int
+    ) -> ResumableLoader | RunLoader:
         size = len(self.train_set)
         if self.drop_last and batch_size * world_size > size:
             raise InputError(
