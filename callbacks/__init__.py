@@ -3,5 +3,17 @@
 from lightning_lazy.callbacks.activation_stability import ActivationStability
 from lightning_lazy.callbacks.divergence_guard import DivergenceGuard
 from lightning_lazy.callbacks.frozen_parameters import FrozenParameters
+from lightning_lazy.callbacks.laziness_report import LazinessReport
+from lightning_lazy.callbacks.linearization_gap import LinearizationGap
+from lightning_lazy.callbacks.parameter_distance import ParameterDistance
+from lightning_lazy.callbacks.relative_scale import RelativeScale
 
-__all__ = ["ActivationStability", "DivergenceGuard", "FrozenParameters"]
+__all__ = [
+    "ActivationStability",
+    "DivergenceGuard",
+    "FrozenParameters",
+    "LazinessReport",
+    "LinearizationGap",
+    "ParameterDistance",
+    "RelativeScale",
+]

@@ -46,20 +46,27 @@ class Probe:
         self.seed = seed
         self._batches: list[Any] | None = None
 
-    def batches(self, trainer: Any) -> list[Any]:
-        """Return this rank's batches, on the device and in the dtype of training."""
+    def batches(self, trainer: Any, whole: bool = False) -> list[Any]:
+        """Return this rank's batches, on the device and in the dtype of training.
+
+        Args:
+            trainer: The Trainer.
+            whole: Whether batches go to ranks whole, for quantities that depend on which samples
+                are in a batch together: those of one process and of several are then the same. A
+                rank may get none.
+        """
         if self._batches is None:
             with same_random_state_after():
-                self._batches = list(self._load(trainer))
+                self._batches = list(self._load(trainer, whole))
         return self._batches
 
-    def _load(self, trainer: Any) -> Iterator[Any]:
+    def _load(self, trainer: Any, whole: bool) -> Iterator[Any]:
         loader = self._loader(trainer)
         indices = self._indices(len(loader.dataset))
         own = DataLoader(
             loader.dataset,
             batch_size=self.batch_size,
-            sampler=[indices[i] for i in own_share(len(indices), trainer)],
+            sampler=[indices[i] for i in self._own_share(len(indices), trainer, whole)],
             collate_fn=loader.collate_fn,
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -75,6 +82,14 @@ class Probe:
             f"no {self.split} loader with a dataset of known length to take a probe set from: "
             f"choose the split {'val' if self.split == 'train' else 'train'!r}"
         )
+
+    def _own_share(self, samples: int, trainer: Any, whole: bool) -> range:
+        if not whole:
+            return own_share(samples, trainer)
+        batches = own_share(-(-samples // self.batch_size), trainer)
+        return range(batches.start * self.batch_size, batches.stop * self.batch_size)[
+            : max(0, samples - batches.start * self.batch_size)
+        ]
 
     def _indices(self, available: int) -> list[int]:
         size = min(DEFAULT_SIZE, available) if self.size is None else self.size

@@ -81,12 +81,25 @@ class ActivationStability(PeriodicCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep the patterns at initialisation."""
+        self.prepare(trainer, pl_module)
+        super().on_train_start(trainer, pl_module)
+
+    def prepare(self, trainer: Any, pl_module: Any) -> None:
+        """Take the patterns at initialisation, or those that a checkpoint has brought back.
+
+        Raises:
+            InputError: The run was resumed from a checkpoint that does not hold them.
+        """
         if self._restored is not None:
             self._initial = self._own_part(self._restored, trainer, pl_module.device)
             self._restored = None
         if self._initial is None:
+            if trainer.global_step > 0:
+                raise InputError(
+                    "the checkpoint holds no activation patterns at initialisation: start a new "
+                    "run, or load the weights without ckpt_path to compare with them"
+                )
             self._initial = self._patterns(trainer, pl_module)
-        super().on_train_start(trainer, pl_module)
 
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return the shares over the probe sets of all ranks."""

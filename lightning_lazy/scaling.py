@@ -108,6 +108,20 @@ class ScaledModel(nn.Module):
             )
 
 
+def frozen_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Return θ₀ as the frozen copies inside ``module`` hold it, by the names of the trained θ.
+
+    Empty where no `ScaledModel` with ``centering="subtract"`` is inside.
+    """
+    start: dict[str, Tensor] = {}
+    for path, part in module.named_modules():
+        if isinstance(part, ScaledModel) and part.reference is not None:
+            prefix = f"{path}.net." if path else "net."
+            frozen = dict(part.reference.net.named_parameters())
+            start |= {f"{prefix}{name}": frozen[name] for name, _ in part.net.named_parameters()}
+    return start
+
+
 def _refuse_dropout(net: nn.Module) -> None:
     """Raise an `InputError` if ``net`` holds dropout with p > 0."""
     for name, module in net.named_modules():

@@ -11,18 +11,34 @@ from lightning_lazy.laziness.activation_stability import (
 )
 from lightning_lazy.laziness.frozen_share import count_frozen
 from lightning_lazy.laziness.isolation import undisturbed
+from lightning_lazy.laziness.linearization_gap import (
+    LinearizationGap,
+    as_outputs,
+    gap_sums,
+    linearization_gap,
+)
 from lightning_lazy.laziness.packed_bits import count_ones, pack_bits
+from lightning_lazy.laziness.parameter_distance import ParameterDistance, parameter_distance
+from lightning_lazy.laziness.verdict import Verdict, judge
 
 __all__ = [
     "ACTIVATIONS",
+    "LinearizationGap",
+    "ParameterDistance",
     "Patterns",
     "Stability",
+    "Verdict",
     "activation_modules",
     "activation_patterns",
+    "as_outputs",
     "count_changes",
     "count_frozen",
     "count_ones",
+    "gap_sums",
+    "judge",
+    "linearization_gap",
     "pack_bits",
+    "parameter_distance",
     "stability",
     "undisturbed",
 ]

@@ -82,6 +82,21 @@ class Loss(nn.Module):
         weight = self._output_weight(output)
         return self._sum(self._elements(output, self._encode(output, target)), weight, 1)
 
+    def target_outputs(self, output: Tensor, target: Tensor) -> Tensor:
+        """What the outputs are compared with: labels as encoded by `targets`, floats as they are.
+
+        Args:
+            output: shape `[batch, outputs]`.
+            target: as for `forward`.
+
+        Returns:
+            Shape `[batch, outputs]`, in the output's dtype.
+
+        Raises:
+            InputError: shapes or labels that do not fit.
+        """
+        return Loss._encode(self, output, target)
+
     def _output_weight(self, output: Tensor) -> float:
         if output.dim() != 2:
             raise InputError(
