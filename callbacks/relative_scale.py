@@ -35,7 +35,8 @@ class RelativeScale(PeriodicCallback):
             its first axis; by default ``pl_module`` is called on the batch's first element.
         target: ``target(pl_module, batch, output)`` gives y in the shape of the outputs, see
             `LinearizationGap`.
-        starts: Random starts for ‖D²h‖.
+        starts: Random starts for ‖D²h‖; two-layer nets, with a local maximum for every hidden unit,
+            need more than others.
         iterations: Largest number of passes over the probe set for each norm and start.
         tolerance: Residual, relative to the norm, at which an iteration stops.
         name: Tells two instances apart.
@@ -53,9 +54,9 @@ class RelativeScale(PeriodicCallback):
         batch_size: int = 100,
         forward: Callable[[Any, Any], Any] = default_forward,
         target: Target = default_target,
-        starts: int = 2,
-        iterations: int = 50,
-        tolerance: float = 1e-2,
+        starts: int = 4,
+        iterations: int = 100,
+        tolerance: float = 0.03,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)

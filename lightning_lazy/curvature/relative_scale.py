@@ -103,7 +103,7 @@ def relative_scale(
         targets: y* on every batch, in the shape of the outputs.
         starts: Random starts for ‖D²h‖, beside the top right singular vector of Dh.
         iterations: Largest number of passes over the batches for ‖Dh‖, and for ‖D²h‖ from each
-            start. One costs some 5 forward passes for ‖Dh‖, some 12 for ‖D²h‖.
+            start. One costs some 5 forward passes for ‖Dh‖, some 10 for ‖D²h‖.
         tolerance: Residual, relative to the norm, at which an iteration stops.
         seed: Of the starts, which are drawn on the CPU from a generator of their own.
         reduce: Adds a tensor up over all processes. Each then passes batches of its own, maybe
