@@ -6,6 +6,7 @@ from lightning_lazy.callbacks.frozen_parameters import FrozenParameters
 from lightning_lazy.callbacks.laziness_report import LazinessReport
 from lightning_lazy.callbacks.linearization_gap import LinearizationGap
 from lightning_lazy.callbacks.parameter_distance import ParameterDistance
+from lightning_lazy.callbacks.parameter_trajectory import ParameterTrajectory
 from lightning_lazy.callbacks.relative_scale import RelativeScale
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "LazinessReport",
     "LinearizationGap",
     "ParameterDistance",
+    "ParameterTrajectory",
     "RelativeScale",
 ]

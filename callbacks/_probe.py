@@ -66,7 +66,7 @@ class Probe:
         own = DataLoader(
             loader.dataset,
             batch_size=self.batch_size,
-            sampler=[indices[i] for i in self._own_share(len(indices), trainer, whole)],
+            sampler=[indices[i] for i in self.own_share(len(indices), trainer, whole)],
             collate_fn=loader.collate_fn,
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -83,7 +83,8 @@ class Probe:
             f"choose the split {'val' if self.split == 'train' else 'train'!r}"
         )
 
-    def _own_share(self, samples: int, trainer: Any, whole: bool) -> range:
+    def own_share(self, samples: int, trainer: Any, whole: bool) -> range:
+        """Return this rank's part of a probe set of so many samples."""
         if not whole:
             return own_share(samples, trainer)
         batches = own_share(-(-samples // self.batch_size), trainer)
@@ -144,3 +145,8 @@ def first_element(batch: Any) -> Any:
 def default_forward(pl_module: Any, batch: Any) -> Any:
     """Return the module's output on the inputs of a batch."""
     return pl_module(first_element(batch))
+
+
+def net_forward(pl_module: Any, batch: Any) -> Any:
+    """Run the module on the inputs of a batch; a centred one without its frozen copy."""
+    return getattr(pl_module, "uncentred", pl_module)(first_element(batch))

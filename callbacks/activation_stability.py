@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_lazy.callbacks._base import PeriodicCallback
-from lightning_lazy.callbacks._probe import Probe, Split, default_forward, own_share
+from lightning_lazy.callbacks._probe import Probe, Split, net_forward
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import (
     ACTIVATIONS,
@@ -15,6 +16,8 @@ from lightning_lazy.laziness import (
     activation_modules,
     activation_patterns,
     count_changes,
+    in_place_modules,
+    mixes_samples,
     stability,
     undisturbed,
 )
@@ -33,6 +36,12 @@ class ActivationStability(PeriodicCallback):
     layers' shares; and ``<metric>/<layer>`` for every layer. The patterns at initialisation are
     kept as bits, one a unit and image, and are part of the checkpoint.
 
+    With ``pooling`` the winners of max poolings count as further layers: a pooled unit is unchanged
+    if its largest input stands at the same place of the window.
+
+    Activations that work in place are measured out of place, compiled modules uncompiled; both
+    train as they are. One measurement costs little more than a forward pass over the probe set.
+
     Args:
         every_n_steps: Updates between two measurements; ``None``: at the end of epochs.
         every_n_epochs: Epochs between two measurements.
@@ -41,15 +50,17 @@ class ActivationStability(PeriodicCallback):
         batch_size: Samples in one forward pass.
         types: Types of modules that count as activations, besides those that say so by an
             attribute ``is_activation``.
+        pooling: Whether the winners of the `nn.MaxPool2d` count as well.
         metric: The metric's name: ``lazy/activation_stability`` or ``lazy/sign_consistency``.
         per_layer: Whether to log every layer.
         forward: ``forward(pl_module, batch)`` runs the net on a batch of the probe's loader; by
-            default ``pl_module`` is called on the batch's first element.
+            default ``pl_module`` is called on the batch's first element, or its ``uncentred`` if it
+            has one, which spares the pass of the frozen copy.
         name: Tells two instances apart.
 
     Raises:
-        InputError: At setup, the module holds no activation modules; at the start of training, the
-            probe set can't be had.
+        InputError: At setup, the module holds no activation modules, or no poolings if they are to
+            count; at the start of training, the probe set can't be had, or gives a process nothing.
     """
 
     def __init__(
@@ -61,14 +72,16 @@ class ActivationStability(PeriodicCallback):
         size: int | None = None,
         batch_size: int = 250,
         types: Sequence[type[nn.Module]] = ACTIVATIONS,
+        pooling: bool = False,
         metric: str = "lazy/activation_stability",
         per_layer: bool = True,
-        forward: Callable[[Any, Any], Any] = default_forward,
+        forward: Callable[[Any, Any], Any] = net_forward,
         name: str | None = None,
     ) -> None:
         super().__init__(every_n_steps, every_n_epochs, name)
         self.probe = Probe(split, size, batch_size)
         self.types = tuple(types)
+        self.pooling = pooling
         self.metric = metric
         self.per_layer = per_layer
         self.forward = forward
@@ -77,7 +90,13 @@ class ActivationStability(PeriodicCallback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check that there is something to measure."""
-        activation_modules(pl_module, self.types)
+        found = self._modules(pl_module)
+        in_place = [name for name in in_place_modules(pl_module) if name in found]
+        if in_place:
+            rank_zero_warn(
+                f"{type(self).__name__} measures the in-place activations {', '.join(in_place)} "
+                "out of place, which gives the same numbers; they train in place"
+            )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep the patterns at initialisation."""
@@ -88,10 +107,17 @@ class ActivationStability(PeriodicCallback):
         """Take the patterns at initialisation, or those that a checkpoint has brought back.
 
         Raises:
-            InputError: The run was resumed from a checkpoint that does not hold them.
+            InputError: The run was resumed from a checkpoint that does not hold them, or a process
+                has no images.
         """
+        has_images = bool(self._batches(trainer, pl_module))
+        if not trainer.strategy.reduce_boolean_decision(has_images):
+            raise InputError(
+                f"the probe set must give each of {trainer.world_size} processes a batch, got too "
+                f"few batches of {self.probe.batch_size}: choose a smaller batch_size"
+            )
         if self._restored is not None:
-            self._initial = self._own_part(self._restored, trainer, pl_module.device)
+            self._initial = self._own_part(self._restored, trainer, pl_module)
             self._restored = None
         if self._initial is None:
             if trainer.global_step > 0:
@@ -115,17 +141,24 @@ class ActivationStability(PeriodicCallback):
             values |= {f"{self.metric}/{name}": share for name, share in result.by_layer.items()}
         return values
 
+    def _modules(self, pl_module: Any) -> dict[str, nn.Module]:
+        return activation_modules(pl_module, self.types, self.pooling)
+
+    def _batches(self, trainer: Any, pl_module: Any) -> list[Any]:
+        return self.probe.batches(trainer, whole=mixes_samples(pl_module))
+
     def _patterns(self, trainer: Any, pl_module: Any) -> Patterns:
-        modules = activation_modules(pl_module, self.types)
+        modules, batches = self._modules(pl_module), self._batches(trainer, pl_module)
         with undisturbed(pl_module):
             return activation_patterns(
-                lambda batch: self.forward(pl_module, batch), modules, self.probe.batches(trainer)
+                lambda batch: self.forward(pl_module, batch), modules, batches
             )
 
-    def _own_part(self, whole: Patterns, trainer: Any, device: Any) -> Patterns:
+    def _own_part(self, whole: Patterns, trainer: Any, pl_module: Any) -> Patterns:
         """Return this rank's images of the patterns of all ranks."""
         images = len(next(iter(whole.bits.values())))
-        own = own_share(images, trainer)
+        own = self.probe.own_share(images, trainer, whole=mixes_samples(pl_module))
+        device = pl_module.device
         bits = {name: b[own.start : own.stop].to(device) for name, b in whole.bits.items()}
         return Patterns(bits, whole.units)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_lazy.callbacks._probe import Split, default_forward
+from lightning_lazy.callbacks._probe import Split, default_forward, net_forward
 from lightning_lazy.callbacks._start import SinceStartCallback
 from lightning_lazy.callbacks.activation_stability import ActivationStability
 from lightning_lazy.callbacks.linearization_gap import LinearizationGap, Target, default_target
@@ -82,7 +82,10 @@ class LazinessReport(SinceStartCallback):
         super().__init__(name=name)
         probe: dict[str, Any] = {"split": split, "size": size, "batch_size": batch_size}
         self._stability = ActivationStability(
-            **probe, types=types, forward=forward, per_layer=False
+            **probe,
+            types=types,
+            forward=net_forward if forward is default_forward else forward,
+            per_layer=False,
         )
         self._gap = LinearizationGap(**probe, forward=forward, target=target, double=double)
         self._has_activations = True

@@ -110,6 +110,11 @@ class ScaledLightningModule(pl.LightningModule):
         """Return F(θ, x), shape ``[batch, outputs]``."""
         return self.model(x)
 
+    def uncentred(self, x: Tensor) -> Tensor:
+        """Return f(θ, x), shape ``[batch, outputs]``, without the cost of the frozen copy."""
+        output: Tensor = self.net(x)
+        return output
+
     def minimized_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return ℓ(output, target)/α², a scalar, for an output of this module."""
         return self.loss(output, target) / self.alpha**2

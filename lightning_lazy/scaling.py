@@ -11,6 +11,9 @@ from lightning_lazy.errors import InputError
 
 Centering = Literal["subtract", "symmetrize", "none"]
 
+# Layers whose output shares its memory with the input.
+_VIEWS = (nn.Identity, nn.Flatten, nn.Unflatten)
+
 
 class FrozenReference(nn.Module):
     """A copy of a net at θ₀ that never learns; measures of laziness skip the modules inside it.
@@ -54,7 +57,8 @@ class ScaledModel(nn.Module):
 
     Raises:
         InputError: ``alpha`` is not a finite number > 0, ``centering`` is unknown, or a copy would
-            be needed of a net with active dropout, whose two copies draw different masks.
+            be needed of a net with active dropout, whose two copies draw different masks, or of one
+            whose first layer works in place.
     """
 
     def __init__(
@@ -70,10 +74,10 @@ class ScaledModel(nn.Module):
         self.reference: FrozenReference | None = None
         self.mirror: nn.Module | None = None
         if centering == "subtract":
-            _refuse_dropout(net)
+            _check_copy(net)
             self.reference = FrozenReference(net)
         elif centering == "symmetrize" and not getattr(net, "symmetric", False):
-            _refuse_dropout(net)
+            _check_copy(net)
             self.mirror = deepcopy(net)
 
     def forward(self, x: Tensor, reference_output: Tensor | None = None) -> Tensor:
@@ -122,11 +126,22 @@ def frozen_parameters(module: nn.Module) -> dict[str, Tensor]:
     return start
 
 
-def _refuse_dropout(net: nn.Module) -> None:
-    """Raise an `InputError` if ``net`` holds dropout with p > 0."""
+def _check_copy(net: nn.Module) -> None:
+    """Raise an `InputError` if ``net`` and a copy of it can't compute the same for one input."""
     for name, module in net.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
             raise InputError(
                 f"a copy of the net can't share the mask of dropout layer {name!r} (p={module.p}), "
                 "so F would not be 0 at initialisation: set p=0 or centering=none"
             )
+    leaves = (
+        (name, module)
+        for name, module in net.named_modules()
+        if not isinstance(module, _VIEWS) and next(module.children(), None) is None
+    )
+    name, first = next(leaves, ("", net))
+    if getattr(first, "inplace", False):
+        raise InputError(
+            f"the net's first layer {name!r} ({type(first).__name__}) overwrites the inputs, which "
+            "a copy of the net needs as well: set its inplace=False or centering=none"
+        )

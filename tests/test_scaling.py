@@ -116,6 +116,17 @@ def test_dropout_is_refused_where_a_copy_is_needed(centering: str) -> None:
     ScaledModel(nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.0)), centering=centering)
 
 
+@pytest.mark.parametrize("centering", ["subtract", "symmetrize"])
+def test_a_first_layer_that_overwrites_the_inputs_is_refused(centering: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3)))
+    with pytest.raises(InputError, match=r"first layer '1.0' \(ReLU\) overwrites the inputs"):
+        ScaledModel(net, centering=centering)
+    ScaledModel(net, centering="none")
+    # Behind another layer it overwrites what nobody else needs.
+    later = nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3))
+    assert (ScaledModel(later, centering=centering)(torch.randn(6, 5)) == 0).all()
+
+
 def test_weights_of_another_scale_are_refused() -> None:
     state = ScaledModel(small_net(), alpha=2.0).state_dict()
     with pytest.raises(InputError, match=r"'alpha': 2.0.*'alpha': 3.0"):

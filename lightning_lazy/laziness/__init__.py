@@ -10,7 +10,7 @@ from lightning_lazy.laziness.activation_stability import (
     stability,
 )
 from lightning_lazy.laziness.frozen_share import count_frozen
-from lightning_lazy.laziness.isolation import undisturbed
+from lightning_lazy.laziness.isolation import in_place_modules, mixes_samples, undisturbed
 from lightning_lazy.laziness.linearization_gap import (
     LinearizationGap,
     as_outputs,
@@ -19,6 +19,7 @@ from lightning_lazy.laziness.linearization_gap import (
 )
 from lightning_lazy.laziness.packed_bits import count_ones, pack_bits
 from lightning_lazy.laziness.parameter_distance import ParameterDistance, parameter_distance
+from lightning_lazy.laziness.pooling_winners import pooling_winners
 from lightning_lazy.laziness.verdict import Verdict, judge
 
 __all__ = [
@@ -35,10 +36,13 @@ __all__ = [
     "count_frozen",
     "count_ones",
     "gap_sums",
+    "in_place_modules",
     "judge",
     "linearization_gap",
+    "mixes_samples",
     "pack_bits",
     "parameter_distance",
+    "pooling_winners",
     "stability",
     "undisturbed",
 ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_lazy.checks import check_number
+from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.errors import InputError
 
 Parametrization = Literal["standard", "ntk", "width", "none"]
+Init = Literal["xavier_normal", "kaiming_normal", "lecun_normal"]
 
 
 @torch.no_grad()
@@ -52,20 +53,42 @@ def lecun_normal_(
         bias.normal_(0.0, sigma_b, generator=generator)
 
 
-def lecun_normal_module_(
+@torch.no_grad()
+def initialize_(
     module: nn.Module,
-    sigma_w: float = 1.0,
-    sigma_b: float = 0.0,
+    init: Init,
+    gain: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Apply `lecun_normal_` to every `nn.Linear` and `nn.Conv*d` within a module, in order.
+    """Draw the weights of every `nn.Linear` and `nn.Conv*d` within a module, in order.
+
+    With N_in and N_out the numbers of inputs and outputs of a layer (channels times the area of the
+    kernel for a convolution) the weights are normal with mean 0 and the standard deviation
+
+    - `xavier_normal`: gain · √(2/(N_in + N_out));
+    - `kaiming_normal`: gain · √(2/N_in);
+    - `lecun_normal`: gain · √(1/N_in), so gain is σ_w of Lewkowycz & Gur-Ari 2020.
+
+    Biases are zeros.
 
     Args:
         module: any module; layers of other kinds are left as they are.
-        sigma_w: σ_w, above 0.
-        sigma_b: σ_b, at least 0.
+        init: one of these three.
+        gain: factor on the standard deviation, above 0.
         generator: source of the draws; the global one of torch where None.
+
+    Raises:
+        InputError: an unknown `init`, or `gain` out of range.
     """
+    check_choice("init", init, get_args(Init))
+    check_number("gain", gain)
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            lecun_normal_(layer.weight, layer.bias, sigma_w, sigma_b, generator)
+            fan_in, fan_out = layer.weight[0].numel(), layer.weight[:, 0].numel()
+            square = {
+                "xavier_normal": 2 * fan_in / (fan_in + fan_out),
+                "kaiming_normal": 2.0,
+                "lecun_normal": 1.0,
+            }[init]
+            sigma_w = gain * math.sqrt(square)
+            lecun_normal_(layer.weight, layer.bias, sigma_w, generator=generator)

@@ -8,7 +8,15 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
-from lightning_lazy.callbacks import ActivationStability, DivergenceGuard, FrozenParameters
+from lightning_lazy.callbacks import (
+    ActivationStability,
+    DivergenceGuard,
+    FrozenParameters,
+    LazinessReport,
+    LinearizationGap,
+    ParameterDistance,
+    RelativeScale,
+)
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import SoftHingeLoss
 from lightning_lazy.models import TwoLayerNet
@@ -33,6 +41,10 @@ def main(devices: int, folder: str) -> None:
             FrozenParameters(every_n_steps=4),
             ActivationStability(every_n_steps=4, size=41),
             ActivationStability(every_n_steps=4, split="train", name="train"),
+            ParameterDistance(every_n_steps=4),
+            LinearizationGap(every_n_steps=4, size=41, batch_size=15),
+            RelativeScale(size=21, batch_size=10, starts=1, iterations=10),
+            LazinessReport(size=41, name="report"),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,

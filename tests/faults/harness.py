@@ -22,7 +22,13 @@ import torch
 from torch import nn
 
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
-from lightning_lazy.callbacks import ActivationStability, DivergenceGuard, FrozenParameters
+from lightning_lazy.callbacks import (
+    ActivationStability,
+    DivergenceGuard,
+    FrozenParameters,
+    LinearizationGap,
+    ParameterDistance,
+)
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import CrossEntropyLoss, SoftHingeLoss
 from lightning_lazy.models import FullyConnected, TwoLayerNet
@@ -123,6 +129,8 @@ def fit(family: str, seed: int, folder: Path, kill_after: int | None) -> None:
         DivergenceGuard(every_n_steps=3),
         FrozenParameters(every_n_steps=3),
         ActivationStability(every_n_steps=run["log"], size=30),
+        ParameterDistance(every_n_steps=run["log"]),
+        LinearizationGap(every_n_steps=run["log"], size=30, batch_size=10),
     ]
     if kill_after is not None:
         # First or last in the order of hooks, by chance.

@@ -102,7 +102,8 @@ def test_in_place_activations_are_read_before_they_overwrite() -> None:
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True))
     x = torch.randn(5, 6)
     expected = pack_bits(net[0](x) > 0)
-    assert torch.equal(activation_patterns(net, activation_modules(net), [x]).bits["1"], expected)
+    patterns = activation_patterns(net, activation_modules(net), [x])
+    assert torch.equal(patterns.bits["1"], expected[:, None])
 
 
 def test_no_activation_modules() -> None:

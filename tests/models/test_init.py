@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_lazy.checks import check_size
 from lightning_lazy.errors import InputError
-from lightning_lazy.models import lecun_normal_, lecun_normal_module_
+from lightning_lazy.models import initialize_, lecun_normal_
 
 
 def _generator(seed=0):
@@ -44,7 +44,7 @@ def test_draws_come_from_the_generator_or_the_global_one():
 
 def test_whole_module():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2000))
-    lecun_normal_module_(net, sigma_w=2.0, generator=_generator())
+    initialize_(net, "lecun_normal", gain=2.0, generator=_generator())
     assert net[0].weight.std().item() == pytest.approx(2 / 27**0.5, rel=0.2)
     assert net[3].weight.std().item() == pytest.approx(2 / 8**0.5, rel=0.05)
     assert net[0].bias.count_nonzero() == net[3].bias.count_nonzero() == 0
