@@ -23,11 +23,11 @@ from lightning_lazy.laziness import (
 )
 
 _MEANING = {
-    "activation_stability": "share of units active for the same inputs as at the start",
-    "nonlinear_share": "share of the outputs' change beyond the linearisation",
-    "kernel_drift": "relative change of the tangent kernel",
-    "linearization_gap": "distance from the linearisation, relative to what there was to learn",
-    "param_distance": "distance of the parameters from the start, relative to their length",
+    "activation_stability": "units active for the same inputs as at the start",
+    "nonlinear_share": "change of the outputs that is beyond the linearisation",
+    "kernel_drift": "change of the tangent kernel, relative to its start",
+    "linearization_gap": "distance from the linearisation / from the targets at the start",
+    "param_distance": "|θ − θ₀| / |θ₀|",
 }
 _UNTRUSTED_SHARE = 0.5
 _FROM_OTHERS = {"ntk/drift": "kernel_drift", "health/frozen_share": "frozen_share"}

@@ -97,7 +97,7 @@ def _one_line(error: BaseException) -> str:
 @contextmanager
 def prepared_arguments() -> Iterator[None]:
     """Complete ``ckpt_path=…`` by the overrides and the folder of the run that it belongs to."""
-    from lightning_lazy.sweeps import register_resolvers
+    from lightning_lazy.resolvers import register_resolvers
 
     register_resolvers()
     given = sys.argv

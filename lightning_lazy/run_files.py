@@ -166,10 +166,12 @@ class RunFiles(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Change the optimizer's hyper-parameters in the state that will be restored."""
+        groups = checkpoint["optimizer_states"][0]["param_groups"]
         for key, value in self.optimizer_overrides.items():
-            for group in checkpoint["optimizer_states"][0]["param_groups"]:
+            for number, group in enumerate(groups):
                 if key == "lr":
-                    _rescale_lr(group, checkpoint["lr_schedulers"], value)
+                    lr = value * group.get("lr_factor", 1.0)
+                    _rescale_lr(group, number, checkpoint["lr_schedulers"], lr)
                 else:
                     group[key] = value
 
@@ -192,12 +194,15 @@ def _forget_batch_in_flight(checkpoint: dict[str, Any]) -> None:
         counts["ready"] = counts["completed"]
 
 
-def _rescale_lr(group: dict[str, Any], schedulers: list[dict[str, Any]], lr: float) -> None:
-    """Set the base learning rate to ``lr``, whatever the schedule has made of the old one."""
+def _rescale_lr(
+    group: dict[str, Any], number: int, schedulers: list[dict[str, Any]], lr: float
+) -> None:
+    """Set a group's base learning rate to ``lr``, whatever the schedule has made of the old one."""
     ratio = lr / group.get("initial_lr", group["lr"])
     group["lr"] *= ratio
     if "initial_lr" in group:
         group["initial_lr"] = lr
     for scheduler in schedulers:
         for key in ("base_lrs", "_last_lr"):
-            scheduler[key] = [value * ratio for value in scheduler.get(key, [])]
+            if key in scheduler:
+                scheduler[key][number] *= ratio

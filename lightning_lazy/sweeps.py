@@ -11,11 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 _RUNS = "runs"
 
 
-def register_resolvers() -> None:
-    """Make ``${sweep_time:…}`` known to OmegaConf."""
-    OmegaConf.register_new_resolver("sweep_time", sweep_time, use_cache=True, replace=True)
-
-
 def sweep_time(name: str, overrides: Any, params: Any) -> str:
     """Return the folder name of a sweep: that of the same sweep started before, or the time.
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lightning_lazy import InputError, MetricsLog, RunFiles, ScaledLightningModule
-from lightning_lazy.data import ImageDataModule
+from lightning_lazy.data import ImageDataModule, TeacherStudentDataModule
 from lightning_lazy.losses import CrossEntropyLoss, SquaredLoss
 from lightning_lazy.models import TwoLayerNet
 from lightning_lazy.optim import InverseTime
@@ -137,6 +137,23 @@ def test_a_schedule_ticks_by_epochs_or_steps() -> None:
     assert plain["lr_scheduler"]["interval"] == "epoch"
     stepwise = module(schedule=partial(InverseTime, beta=1.0), schedule_interval="step")
     assert stepwise.configure_optimizers()["lr_scheduler"]["interval"] == "step"
+
+
+@pytest.mark.parametrize("log_every_n_steps", [None, 2])
+def test_a_regression_has_losses_and_no_accuracy(
+    tmp_path: Path, log_every_n_steps: int | None
+) -> None:
+    net = TwoLayerNet(5, 4, 1, activation="relu", parametrization="none")
+    data = TeacherStudentDataModule(5, n_train=12, n_val=7, batch_size=4)
+    one = module(net=net, alpha=2.0, log_every_n_steps=log_every_n_steps)
+    fit(tmp_path, one, data, max_epochs=2)
+    rows = pd.read_csv(tmp_path / "metrics.csv")
+    assert {"train/loss", "val/loss"} <= set(rows.columns)
+    assert not {"train/acc", "val/acc"} & set(rows.columns)
+    # Oracle: the mean square of F − y over the validation set, divided by α².
+    x, y = data.val_set.images.float(), data.val_set.labels.float()
+    expected = (one(x) - y).square().mean().item() / 4
+    assert rows["val/loss"].dropna().iloc[-1] == pytest.approx(expected, rel=1e-5)
 
 
 def test_any_loss_function_will_do(tmp_path: Path) -> None:

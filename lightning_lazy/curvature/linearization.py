@@ -28,6 +28,7 @@ class LinearizedModel(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self.symmetric = getattr(net, "symmetric", False)  # then this is zero at w₀, too
         self.anchor = FrozenReference(net)
         for module in self.anchor.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase):

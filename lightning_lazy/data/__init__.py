@@ -1,9 +1,10 @@
-"""Image data: sets in memory, loaders that resume to the batch, inputs made on the device."""
+"""Data: sets in memory, loaders that resume to the batch, inputs made on the device."""
 
 from lightning_lazy.data.dataset import ImageSet, RawBatch, ReadyBatch
 from lightning_lazy.data.images import ImageDataModule
 from lightning_lazy.data.loader import FullBatchLoader, ResumableLoader
 from lightning_lazy.data.sampling import EpochSampler, ShardSampler
+from lightning_lazy.data.teacher_student import Teacher, TeacherStudentDataModule
 from lightning_lazy.data.transforms import Transform
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "ReadyBatch",
     "ResumableLoader",
     "ShardSampler",
+    "Teacher",
+    "TeacherStudentDataModule",
     "Transform",
 ]

@@ -15,6 +15,7 @@ from lightning_lazy.models.activations import Activation, ScaledSoftplus, make_a
 from lightning_lazy.models.layers import ScaledLinear
 
 TwoLayerParametrization = Literal["ntk", "none"]
+TwoLayerInit = Literal["gaussian", "unit"]
 
 
 class PairedLinear(ScaledLinear):
@@ -61,7 +62,8 @@ class PairedLinear(ScaledLinear):
         first, second = (half * self.factor for half in self.weight.chunk(2, dim=self.axis))
         if self.axis == 0:
             return torch.cat([F.linear(input, first), F.linear(input, second)], dim=-1)
-        left, right = (half.contiguous() for half in input.chunk(2, dim=-1))
+        # Of a single row, `contiguous` would keep the second half where it is, aligned or not.
+        left, right = (half.clone() for half in input.chunk(2, dim=-1))
         return F.linear(left, first) + F.linear(right, second)
 
 
@@ -70,9 +72,10 @@ class TwoLayerNet(nn.Module):
 
     Equations (11) to (13) of Kanoh & Sugiyama 2021; with `parametrization="none"` the two factors
     are left out: f(x) = Σ_j a_j σ(b_j·x) (Chizat, Oyallon & Bach 2019, §3.1). Entries of W⁰ and W¹
-    are N(0, τ²). `activation` sees d^{-1/2} W⁰ x, `[batch, width]`; the softplus's constant a
-    is applied behind it, together with h^{-1/2} and so at no cost: its module holds `scale=1` and
-    `output.factor` is a h^{-1/2}.
+    are N(0, τ²); with `init="unit"` rows of W⁰ are uniform on the sphere of radius τ and entries of
+    W¹ are U(0, τ) (figure 1(a, b) of the latter). `activation` sees d^{-1/2} W⁰ x,
+    `[batch, width]`; the softplus's constant a is applied behind it, together with h^{-1/2} and so
+    at no cost: its module holds `scale=1` and `output.factor` is a h^{-1/2}.
 
     With `symmetric` the second half of the units repeats the input weights of the first half and
     has the opposite output weights, so f = 0 at initialisation for any x. With `relu` and `linear`
@@ -90,7 +93,8 @@ class TwoLayerNet(nn.Module):
         beta: β of the softplus.
         parametrization: `ntk` with the two factors, `none` without.
         symmetric: build the units in pairs that cancel at initialisation.
-        tau: τ, standard deviation of the initial weights of both layers, above 0.
+        tau: τ, scale of the initial weights of both layers, above 0.
+        init: distribution of the initial weights, `gaussian` or `unit`.
         monte_carlo: draws for the paper's estimate of a; None for quadrature.
         seed: seed of these draws (not of the weights).
         generator: source of the initial weights; the global one of torch where None.
@@ -99,6 +103,7 @@ class TwoLayerNet(nn.Module):
         hidden: W⁰, a layer with `weight` of shape `[width, in_features]`.
         activation: the activation module.
         output: W¹, a layer with `weight` of shape `[outputs, width]`.
+        symmetric: whether the net is built in pairs that cancel at initialisation.
 
     Raises:
         InputError: a size, a number or an option out of range, or `symmetric` with an odd width.
@@ -115,6 +120,7 @@ class TwoLayerNet(nn.Module):
         parametrization: TwoLayerParametrization = "ntk",
         symmetric: bool = False,
         tau: float = 1.0,
+        init: TwoLayerInit = "gaussian",
         monte_carlo: int | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
@@ -125,6 +131,7 @@ class TwoLayerNet(nn.Module):
         check_size("width", width)
         check_size("outputs", outputs)
         check_number("tau", tau)
+        check_choice("init", init, get_args(TwoLayerInit))
         if symmetric and width % 2:
             raise InputError(
                 f"width must be even if symmetric=True, got {width}; pass {width + 1} or "
@@ -148,6 +155,20 @@ class TwoLayerNet(nn.Module):
         self.hidden = hidden
         self.activation = module
         self.output = output
+        self.symmetric = symmetric
+        if init == "unit":
+            self._draw_unit(tau, generator)
+
+    @torch.no_grad()
+    def _draw_unit(self, tau: float, generator: torch.Generator | None) -> None:
+        """Put the Gaussian rows of W⁰ on a sphere and draw W¹ anew; the second half follows."""
+        units = self.hidden.weight.shape[0] // (2 if self.symmetric else 1)
+        rows, entries = self.hidden.weight[:units], self.output.weight[:, :units]
+        rows.mul_(tau / rows.norm(dim=1, keepdim=True))
+        entries.uniform_(0.0, tau, generator=generator)
+        if self.symmetric:
+            self.hidden.weight[units:] = rows
+            self.output.weight[:, units:] = -entries
 
     def forward(self, input: Tensor) -> Tensor:
         """Map `[batch, in_features]` to `[batch, outputs]`."""

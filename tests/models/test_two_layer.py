@@ -9,8 +9,10 @@ import torch
 from torch import func, nn
 from torch.nn import functional as F
 
+from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.errors import InputError
 from lightning_lazy.models import TwoLayerNet, softplus_scale
+from lightning_lazy.scaling import ScaledModel
 
 
 def _net(*sizes, seed=0, dtype=torch.float64, **options):
@@ -69,6 +71,35 @@ def test_initial_weights(symmetric, tau):
         assert weight.mean().abs() < 5 * error
         assert weight.std().item() == pytest.approx(tau, abs=5 * error)
     assert sorted(name for name, _ in net.named_parameters()) == ["hidden.weight", "output.weight"]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_unit_weights_lie_on_a_sphere_and_are_positive(symmetric):
+    net = _net(3, 4000, 1, init="unit", tau=0.1, symmetric=symmetric, parametrization="none")
+    torch.testing.assert_close(net.hidden.weight.norm(dim=1), torch.full((4000,), 0.1).double())
+    # Moments of the sphere and of U(0, τ), each within five standard errors.
+    first = 2000 if symmetric else 4000
+    bound = 5 * 0.1 / math.sqrt(first)
+    assert net.hidden.weight[:first].mean(0).abs().max() < bound
+    entries = net.output.weight[0, :first]
+    assert entries.min() >= 0
+    assert entries.max() <= 0.1
+    assert (entries.mean() - 0.05).abs() < bound
+    assert (entries.var() - 0.01 / 12).abs() < 0.1 * bound
+    if symmetric:
+        assert torch.equal(net.hidden.weight[:2000], net.hidden.weight[2000:])
+        assert torch.equal(net.output.weight[:, :2000], -net.output.weight[:, 2000:])
+        relu = _net(3, 50, 1, init="unit", symmetric=True, activation="relu")
+        assert not relu(_inputs(7, 3)).any()
+
+
+def test_a_symmetric_net_is_centred_as_it_is_and_so_is_its_linearisation():
+    net = _net(4, 6, 2, activation="relu", symmetric=True)
+    for one in (net, LinearizedModel(net)):
+        model = ScaledModel(one, centering="symmetrize")
+        assert model.mirror is None
+        assert not model(_inputs(5, 4)).any()
+    assert ScaledModel(_net(4, 6, 2), centering="symmetrize").mirror is not None
 
 
 def test_pre_activations_of_the_next_layer_have_variance_one():
@@ -145,6 +176,7 @@ def test_modules_are_its_own():
         ((3, 5, 2), {"symmetric": True}, "width must be even if symmetric=True, got 5; pass 6"),
         ((3, 4, 2), {"activation": "gelu"}, "activation must be one of softplus, relu, linear"),
         ((3, 4, 2), {"parametrization": "mup"}, "parametrization must be one of ntk, none, got"),
+        ((3, 4, 2), {"init": "zero"}, "init must be one of gaussian, unit, got 'zero'"),
         ((3, 4, 2), {"tau": 0}, "tau must be finite and above 0, got 0"),
         ((3, 4, 2), {"beta": -5}, "beta must be finite and above 0, got -5"),
         ((3, 4, 2), {"monte_carlo": 0}, "monte_carlo must be an integer of at least 1, got 0"),
