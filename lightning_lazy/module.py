@@ -119,6 +119,11 @@ class ScaledLightningModule(pl.LightningModule):
         """Return ℓ(output, target)/α², a scalar, for an output of this module."""
         return self.loss(output, target) / self.alpha**2
 
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the minimised loss of a batch ``(x, y)`` without the L2 term, logging nothing."""
+        x, y = batch
+        return self.minimized_loss(self.model(x), y)
+
     def penalty(self) -> Tensor:
         """Return ½·l2·‖θ‖² over the trained parameters, a scalar."""
         squares = [p.square().sum() for p in self.parameters() if p.requires_grad]
@@ -160,7 +165,7 @@ class ScaledLightningModule(pl.LightningModule):
         x = batch[0]
         if isinstance(batch, IndexedBatch) and not x.requires_grad:
             cache = self._caches.setdefault(batch.source, ReferenceCache(self.model.reference))
-            return cache.of_images(x, batch.index)
+            return cache.of_images(x, batch.places)
         if self.training and is_full_batch(self.trainer):
             return self._caches.setdefault(-1, ReferenceCache(self.model.reference)).of_batch(x)
         return None

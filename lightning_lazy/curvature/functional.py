@@ -1,7 +1,9 @@
 """A module's outputs as a function of its trained parameters, without touching the module."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -103,6 +105,14 @@ def has_batch_norm(module: nn.Module) -> bool:
     return any(isinstance(part, _NormBase) for part in module.modules())
 
 
+@lru_cache(maxsize=1)
+def _load_forward_mode() -> None:
+    """Have torch script its decompositions for forward mode, without its warning about that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit.script`")
+        jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
+
+
 def directional_derivative(
     function: Callable[[Parameters], Tensor], at: Parameters, direction: Parameters
 ) -> tuple[Tensor, Tensor]:
@@ -111,6 +121,7 @@ def directional_derivative(
     By forward-mode differentiation; where an operation of the net lacks it, by differentiating
     u ↦ Dh(w)ᵀ u, which is linear, in reverse.
     """
+    _load_forward_mode()
     try:
         value, change = jvp(function, (at,), (direction,))  # type: ignore[misc]
     except NotImplementedError:

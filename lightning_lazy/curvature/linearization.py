@@ -3,8 +3,9 @@
 from copy import deepcopy
 
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 
+from lightning_lazy.curvature.functional import directional_derivative
 from lightning_lazy.scaling import FrozenReference
 
 
@@ -16,13 +17,13 @@ class LinearizedModel(nn.Module):
     (Chizat, Oyallon & Bach 2019, §1.1.) w₀ are the parameters of ``net`` when this model is built;
     w are the parameters of this model's ``net``, trainable and equal to w₀ at the start, where the
     output is that of ``net`` to the last bit. Forward-mode differentiation computes the product in
-    one pass, at about twice the cost of ``net``.
+    one pass, at about twice the cost of ``net`` (`directional_derivative`).
 
     BatchNorm statistics are those at w₀: in training mode the batch's own are used (and
     differentiated through), and no running average is updated.
 
     Args:
-        net: Any net that `torch.func.jvp` can differentiate, input to ``[batch, outputs]``.
+        net: Any net that `torch.func` can differentiate, input to ``[batch, outputs]``.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -45,7 +46,7 @@ class LinearizedModel(nn.Module):
         def output(parameters: dict[str, Tensor]) -> Tensor:
             return functional_call(anchor, parameters, (x,))
 
-        value, change = jvp(output, (start,), (moved,))  # type: ignore[misc]
+        value, change = directional_derivative(output, start, moved)
         return value + change
 
 

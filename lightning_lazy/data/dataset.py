@@ -56,11 +56,11 @@ class IndexedBatch(tuple[Tensor, ...]):
     """A pair (x, y) where x are images as they are in the set, the same whenever they come.
 
     Attributes:
-        index: int64 tensor of shape (n,) on the CPU, indices into the set.
+        places: int64 tensor of shape (n,) on the CPU, indices into the set.
         source: Number of the set, another for each set of a process.
     """
 
-    index: Tensor
+    places: Tensor
     source: int
 
 

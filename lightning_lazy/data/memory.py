@@ -124,7 +124,7 @@ class MemoryDataModule(pl.LightningDataModule):
         if batch.index is None or (self.augment and batch.keys is not None):
             return pair
         indexed = IndexedBatch(pair)
-        indexed.index, indexed.source = batch.index.places, batch.index.source
+        indexed.places, indexed.source = batch.index.places, batch.index.source
         return indexed
 
     def _shuffled_loader(
