@@ -11,10 +11,11 @@ from torch.func import vjp
 
 from lightning_lazy.checks import check_number, check_size
 from lightning_lazy.curvature.functional import Parameters, directional_derivative
+from lightning_lazy.curvature.plain_norms import PlainNorms
+from lightning_lazy.curvature.vectors import Reduce, as_dict, as_vector, identity, random_unit
 from lightning_lazy.errors import InputError
 
 Function = Callable[[Parameters, Any], Tensor]
-Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,6 @@ class _Ascent:
     converged: bool
 
 
-def _identity(value: Tensor) -> Tensor:
-    return value
-
-
 @torch.no_grad()
 def relative_scale(
     function: Function,
@@ -69,7 +66,7 @@ def relative_scale(
     iterations: int = 100,
     tolerance: float = 1e-2,
     seed: int = 0,
-    reduce: Reduce = _identity,
+    reduce: Reduce = identity,
 ) -> RelativeScale:
     r"""Return the inverse relative scale of a model at given parameters.
 
@@ -125,14 +122,17 @@ def relative_scale(
         return _normal_product(function, at, u, batches, reduce)
 
     def second_step(u: Tensor, v: Tensor) -> tuple[Tensor, float]:
-        return _normal_product(_derivative(function, _as_dict(v, at)), at, u, batches, reduce)
+        slope = _derivative(function, as_dict(v, at))
+        with PlainNorms():
+            return _normal_product(slope, at, u, batches, reduce)
 
     generator = torch.Generator().manual_seed(seed)
-    first, start = _ascend(first_step, _random_unit(at, generator), False, iterations, tolerance)
+    like = as_vector(at)
+    first, start = _ascend(first_step, random_unit(like, generator), False, iterations, tolerance)
     seconds = []
     for _ in range(starts + 1):
         seconds.append(_ascend(second_step, start, True, iterations, tolerance)[0])
-        start = _random_unit(at, generator)
+        start = random_unit(like, generator)
     values = tuple(ascent.value for ascent in seconds)
     second = max(values)
     return RelativeScale(
@@ -213,13 +213,13 @@ def _normal_product(
     function: Function, at: Parameters, u: Tensor, batches: Sequence[Any], reduce: Reduce
 ) -> tuple[Tensor, float]:
     """Return AᵀA u and ‖A u‖ for A = D function(w), over all batches and processes."""
-    direction = _as_dict(u, at)
+    direction = as_dict(u, at)
     product, square = torch.zeros_like(u), _zero(at)
     for batch in batches:
         output = _on(function, batch)
         _, change = directional_derivative(output, at, direction)
         _, pull_back = vjp(output, at)  # type: ignore[misc]
-        product += _as_vector(pull_back(change)[0])
+        product += as_vector(pull_back(change)[0])
         square += change.double().square().sum()
     return reduce(product), float(reduce(square).sqrt())
 
@@ -235,21 +235,6 @@ def _derivative(function: Function, direction: Parameters) -> Function:
 
 def _on(function: Function, batch: Any) -> Callable[[Parameters], Tensor]:
     return lambda w: function(w, batch)
-
-
-def _random_unit(at: Parameters, generator: torch.Generator) -> Tensor:
-    like = _as_vector(at)
-    vector = torch.randn(like.numel(), dtype=torch.float64, generator=generator)
-    return (vector / vector.norm()).to(like)
-
-
-def _as_vector(parameters: Parameters) -> Tensor:
-    return torch.cat([p.flatten() for p in parameters.values()])
-
-
-def _as_dict(vector: Tensor, like: Parameters) -> Parameters:
-    parts = torch.split(vector, [p.numel() for p in like.values()])
-    return {n: part.view_as(p) for part, (n, p) in zip(parts, like.items(), strict=True)}
 
 
 def _norm(vector: Tensor) -> float:
