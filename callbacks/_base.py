@@ -1,5 +1,6 @@
 """What all callbacks of this project share: both Lightning packages, periods, names."""
 
+import copy
 from typing import Any
 
 import pytorch_lightning as pl
@@ -42,6 +43,23 @@ class PeriodicCallback(GuestCallback):
         self.every_n_epochs = every_n_epochs
         self.name = name
         self._measured_at = -1
+        self._fresh: dict[str, Any] | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Begin anew where training does: one callback may see several runs, one after another.
+
+        A checkpoint that the run goes on from is read after this.
+        """
+        if stage != "fit" or trainer.global_step > 0:
+            return
+        own = [name for name in vars(self) if name[0] == "_" or name == "probe"]
+        own.remove("_fresh")
+        if self._fresh is None:
+            self._fresh = copy.deepcopy({name: getattr(self, name) for name in own})
+            return
+        for name in own:
+            delattr(self, name)
+        vars(self).update(copy.deepcopy(self._fresh))
 
     @property
     def state_key(self) -> str:
@@ -57,7 +75,9 @@ class PeriodicCallback(GuestCallback):
         if self._measured_at == trainer.global_step:
             return
         self._measured_at = trainer.global_step
-        values = self.measure(trainer, pl_module)
+        self._publish(trainer, self.measure(trainer, pl_module))
+
+    def _publish(self, trainer: Any, values: dict[str, float]) -> None:
         suffix = "" if self.name is None else f"/{self.name}"
         if values:
             publish(trainer, {key + suffix: value for key, value in values.items()})

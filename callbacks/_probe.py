@@ -1,6 +1,6 @@
 """The images that a callback measures on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +24,8 @@ class Probe:
     Trainer. Nothing is drawn from global generators.
 
     Args:
-        split: ``train`` or ``val``: the first loader of that kind whose dataset has a length.
+        split: ``train`` or ``val``: the first loader of that kind whose dataset has a length;
+            ``None``: of either, ``val`` first.
         size: Number of samples; ``None``: 1000, or all if there are fewer.
         batch_size: Samples in one forward pass.
         seed: Of the choice of samples.
@@ -35,9 +36,14 @@ class Probe:
     """
 
     def __init__(
-        self, split: Split = "val", size: int | None = None, batch_size: int = 250, seed: int = 0
+        self,
+        split: Split | None = "val",
+        size: int | None = None,
+        batch_size: int = 250,
+        seed: int = 0,
     ) -> None:
-        check_choice("split", split, get_args(Split))
+        if split is not None:
+            check_choice("split", split, get_args(Split))
         check_period("size", size)
         check_size("batch_size", batch_size)
         self.split = split
@@ -74,13 +80,13 @@ class Probe:
             yield on_device(trainer, batch)
 
     def _loader(self, trainer: Any) -> Any:
-        loaders = trainer.train_dataloader if self.split == "train" else trainer.val_dataloaders
-        for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
-            if hasattr(getattr(loader, "dataset", None), "__len__"):
-                return loader
+        for split in ("val", "train") if self.split is None else (self.split,):
+            for loader in _loaders(trainer, split):
+                if hasattr(getattr(loader, "dataset", None), "__len__"):
+                    return loader
         raise InputError(
-            f"no {self.split} loader with a dataset of known length to take a probe set from: "
-            f"choose the split {'val' if self.split == 'train' else 'train'!r}"
+            f"no {self.split or 'val or train'} loader with a dataset of known length to take a "
+            f"probe set from: choose the split {'val' if self.split == 'train' else 'train'!r}"
         )
 
     def own_share(self, samples: int, trainer: Any, whole: bool) -> range:
@@ -96,12 +102,39 @@ class Probe:
         size = min(DEFAULT_SIZE, available) if self.size is None else self.size
         if size > available:
             raise InputError(
-                f"the probe set should have {size} samples, the {self.split} set has {available}: "
+                f"the probe set should have {size} samples, the {self.split or 'val'} set has "
+                f"{available}: "
                 f"choose a size up to {available}"
             )
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(available, generator=generator)[:size]
         return chosen.sort().values.tolist()
+
+
+def _loaders(trainer: Any, split: str) -> Iterator[Any]:
+    """Give the loaders of a split, also where they stand in dictionaries and lists."""
+    if split == "train":
+        yield from _flat(trainer.train_dataloader)
+        return
+    if trainer.val_dataloaders is None:
+        # Lightning makes them before the first validation, which may be some epochs ahead.
+        try:
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        except Exception as error:
+            if type(error).__name__ != "MisconfigurationException":  # of either package
+                raise
+            return  # there are none
+    yield from _flat(trainer.val_dataloaders)
+
+
+def _flat(loaders: Any) -> Iterator[Any]:
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    if isinstance(loaders, Sequence):
+        for part in loaders:
+            yield from _flat(part)
+    else:
+        yield loaders
 
 
 def own_share(samples: int, trainer: Any) -> range:

@@ -44,6 +44,7 @@ class SinceStartCallback(PeriodicCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse strategies under which a process sees a part of the parameters only."""
         refuse_sharded(self, trainer)
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take hold of θ₀ before the first update."""
@@ -53,6 +54,11 @@ class SinceStartCallback(PeriodicCallback):
     def start(self, trainer: Any, pl_module: Any) -> dict[str, Tensor]:
         """Return θ₀ by the names of the trained parameters, on their device."""
         trained = trained_parameters(pl_module)
+        if not trained and trainer.global_step == 0:
+            raise InputError(
+                f"{type(self).__name__} found no parameters that require gradients in "
+                f"{type(pl_module).__name__}: leave the callback out"
+            )
         frozen = frozen_parameters(pl_module)
         if trained and trained.keys() <= frozen.keys():
             return {name: frozen[name] for name in trained}

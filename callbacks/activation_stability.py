@@ -97,6 +97,7 @@ class ActivationStability(PeriodicCallback):
                 f"{type(self).__name__} measures the in-place activations {', '.join(in_place)} "
                 "out of place, which gives the same numbers; they train in place"
             )
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep the patterns at initialisation."""

@@ -47,7 +47,8 @@ class LazinessReport(SinceStartCallback):
     at the end.
 
     Args:
-        split: The set that the probe is taken from, ``val`` or ``train``.
+        split: The set that the probe is taken from, ``val`` or ``train``; ``None``: the validation
+            set, or the training set where there is none.
         size: Number of probe samples; ``None``: 1000, or all if there are fewer.
         batch_size: Samples in one pass.
         types: Types of modules that count as activations, see `ActivationStability`.
@@ -70,7 +71,7 @@ class LazinessReport(SinceStartCallback):
     def __init__(
         self,
         *,
-        split: Split = "val",
+        split: Split | None = None,
         size: int | None = None,
         batch_size: int = 250,
         types: Sequence[type[nn.Module]] = ACTIVATIONS,
@@ -102,6 +103,7 @@ class LazinessReport(SinceStartCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep the start; try every measurement, so that what can't be had is said now."""
+        self._gap.since(self.start(trainer, pl_module), trainer, pl_module)
         if self._has_activations:
             self._stability.prepare(trainer, pl_module)
         self._values(trainer, pl_module)

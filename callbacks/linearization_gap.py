@@ -13,8 +13,11 @@ from lightning_lazy.callbacks._start import SinceStartCallback
 from lightning_lazy.curvature.functional import (
     ModelFunction,
     batch_statistics,
+    differentiable,
     has_batch_norm,
+    trained_parameters,
 )
+from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import as_outputs, gap_sums, linearization_gap, undisturbed
 
 Target = Callable[[Any, Any, Tensor], Tensor | None]
@@ -90,8 +93,15 @@ class LinearizationGap(SinceStartCallback):
 
     def since(self, start: dict[str, Tensor], trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return the relative gaps for a given w₀."""
+        later = trained_parameters(pl_module).keys() - start.keys()
+        if later:
+            rank_zero_warn(
+                f"{type(self).__name__} can't tell how far the model is from its start: "
+                f"{', '.join(sorted(later)[:3])}{' …' * (len(later) > 3)} came to be trained later"
+            )
+            return {"lazy/nonlinear_share": math.nan}
         batches = self.probe.batches(trainer, whole=has_batch_norm(pl_module))
-        with undisturbed(pl_module), batch_statistics(pl_module):
+        with undisturbed(pl_module), batch_statistics(pl_module), differentiable(pl_module):
             if self._in_double is None:
                 self._in_double = self._takes_double(pl_module, batches)
             sums = self._sums(pl_module, start, batches)
@@ -102,11 +112,11 @@ class LinearizationGap(SinceStartCallback):
     def _sums(self, pl_module: Any, start: dict[str, Tensor], batches: list[Any]) -> Tensor:
         dtype = torch.float64 if self._in_double else None
         function = ModelFunction(pl_module, self.forward, dtype)
-        now = function.current()
+        now = dict(pl_module.named_parameters())  # also those that are frozen at this moment
         return gap_sums(
             function,
             function.cast(start),
-            {name: now[name] for name in start},
+            function.cast({name: now[name] for name in start}),
             batches,
             lambda batch, output: self.target(pl_module, batch, output),
         )
@@ -118,8 +128,11 @@ class LinearizationGap(SinceStartCallback):
             with torch.no_grad():
                 for batch in batches[:1]:
                     function.at(function.current(), batch)
-        except (RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+        except InputError:
+            raise
+        except Exception as error:
+            reason = _first_line(error)
+            self._try(pl_module, batches)
             rank_zero_warn(
                 f"{type(self).__name__} computes in {pl_module.dtype}, since the module does not "
                 f"run in double precision ({reason}): gaps near rounding mean nothing; "
@@ -127,3 +140,22 @@ class LinearizationGap(SinceStartCallback):
             )
             return False
         return True
+
+    def _try(self, pl_module: Any, batches: list[Any]) -> None:
+        """Run a batch as it is, and say how to help if that fails."""
+        try:
+            with torch.no_grad():
+                for batch in batches[:1]:
+                    self.forward(pl_module, batch)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{type(pl_module).__name__} can't be run on a batch of the {self.probe.split} set "
+                f"({_first_line(error)}): pass forward=function(module, batch) to "
+                f"{type(self).__name__}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -49,6 +49,7 @@ class ParameterTrajectory(PeriodicCallback):
         for name in self.parameters:
             if name not in known:
                 raise InputError(f"no parameter is called {name}: choose from {', '.join(known)}")
+        super().setup(trainer, pl_module, stage)
 
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Copy the parameters; there is nothing to log."""

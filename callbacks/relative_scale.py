@@ -8,7 +8,12 @@ import torch
 from lightning_lazy.callbacks._base import PeriodicCallback
 from lightning_lazy.callbacks._probe import Probe, Split, default_forward
 from lightning_lazy.callbacks.linearization_gap import Target, default_target
-from lightning_lazy.curvature.functional import ModelFunction, batch_statistics, has_batch_norm
+from lightning_lazy.curvature.functional import (
+    ModelFunction,
+    batch_statistics,
+    differentiable,
+    has_batch_norm,
+)
 from lightning_lazy.curvature.relative_scale import relative_scale
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import undisturbed
@@ -77,7 +82,7 @@ class RelativeScale(PeriodicCallback):
         """Return κ over the probe sets of all ranks."""
         batches = self.probe.batches(trainer, whole=has_batch_norm(pl_module))
         function = ModelFunction(pl_module, self.forward)
-        with undisturbed(pl_module), batch_statistics(pl_module):
+        with undisturbed(pl_module), batch_statistics(pl_module), differentiable(pl_module):
             now = function.current()
             targets = [self._target(pl_module, batch, function.at(now, batch)) for batch in batches]
             result = relative_scale(

@@ -2,14 +2,17 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
+
+from lightning_lazy.errors import InputError
 
 Parameters = dict[str, Tensor]
 
@@ -57,7 +60,13 @@ class ModelFunction(nn.Module):
             fixed |= dict(self.module.named_buffers())
             rest = {f"module.{name}": self._cast(value.detach()) for name, value in fixed.items()}
         own = {f"module.{name}": self._cast(value) for name, value in parameters.items()}
-        return functional_call(self, rest | own, (cast_floats(batch, self._dtype),))
+        output = functional_call(self, rest | own, (cast_floats(batch, self._dtype),))
+        if not torch.is_tensor(output):
+            raise InputError(
+                f"the outputs of {type(self.module).__name__} must be a tensor, got "
+                f"{type(output).__name__}: pass a forward function that returns one"
+            )
+        return output
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self._dtype) if self._dtype and value.is_floating_point() else value
@@ -80,6 +89,22 @@ def cast_floats(batch: Any, dtype: torch.dtype | None) -> Any:
         cast = [cast_floats(value, dtype) for value in batch]
         return type(batch)(*cast) if hasattr(batch, "_fields") else cast
     return batch
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Have attention and LSTMs computed by code that can be differentiated in any way.
+
+    The fused kernels for them have first derivatives in reverse mode only.
+    """
+    lstm = any(isinstance(part, nn.LSTM) for part in module.modules())
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if lstm:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message="TF32 acceleration")
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        yield
 
 
 @contextmanager

@@ -172,6 +172,13 @@ def activation_patterns(
             f"none of the activation modules {', '.join(modules)} ran in the forward pass: pass "
             "a forward function that runs the net"
         )
+    for name, parts in recorder.bits.items():
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise InputError(
+                f"layer {name} has other units in some batches of the probe set, as where "
+                "sequences differ in length or samples are not along the first axis: choose a "
+                "batch_size that takes the probe set in one batch"
+            )
     bits = {name: torch.cat(parts) for name, parts in recorder.bits.items()}
     return Patterns(bits, recorder.units)
 

@@ -21,7 +21,7 @@ class Verdict:
 
     Attributes:
         verdict: ``lazy``, ``intermediate`` or ``active``; ``unknown`` where a number is not one, as
-            after a divergence, or none votes.
+            after a divergence, where none votes, or where no parameter has moved.
         votes: What each measure says by itself.
         evidence: All numbers, those that do not vote included.
     """
@@ -62,7 +62,8 @@ def judge(evidence: Mapping[str, float]) -> Verdict:
     votes = {
         name: _vote(value, *LIMITS[name]) for name, value in evidence.items() if name in LIMITS
     }
-    return Verdict(_together(set(votes.values())), votes, dict(evidence))
+    moved = evidence.get("param_distance", 1.0) > 0
+    return Verdict(_together(set(votes.values())) if moved else "unknown", votes, dict(evidence))
 
 
 def _together(words: set[Word]) -> Word:

@@ -313,6 +313,169 @@ def test_mistakes_are_said_before_training(callback: Any, message: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
+class Attention(OldForeign):
+    """A transformer with fused attention and LayerNorm, on sequences that are cut from x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.layers = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sequence = torch.stack([x[:, :4], x[:, 1:5], x[:, 2:]], dim=1)
+        return self.layers(self.encoder(sequence).flatten(1))
+
+
+class Recurrent(OldForeign):
+    """An LSTM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(2, 5, batch_first=True)
+        self.layers = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(self.lstm(x.view(-1, 3, 2))[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [Attention, Recurrent])
+def test_attention_and_recurrent_nets_are_measured(kind: Any) -> None:
+    # Oracle of the gap: it vanishes like the step, hence share(lr)/share(lr/10) is about 10.
+    shares = []
+    for lr in (1e-2, 1e-3):
+        torch.manual_seed(0)
+        module = kind()
+        module.configure_optimizers = lambda module=module, lr=lr: torch.optim.SGD(
+            module.parameters(), lr=lr
+        )
+        fit(
+            module,
+            LinearizationGap(),
+            LazinessReport(name="report"),
+            RelativeScale(size=4, starts=1, iterations=2),
+        )
+        shares.append(module.metrics["lazy/nonlinear_share"])
+        assert module.metrics["lazy/kappa"] > 0
+    assert shares[0] / shares[1] == pytest.approx(10, rel=0.2)
+
+
+class Freezing(OldForeign):
+    """Trains its last layer from the start and its first one from, or up to, the second epoch."""
+
+    def __init__(self, later: bool) -> None:
+        super().__init__()
+        self.later = later
+        self.layers[0].requires_grad_(not later)
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1:
+            self.layers[0].requires_grad_(self.later)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.3)
+
+
+def test_parameters_that_come_to_be_trained_later_make_the_gap_unknown() -> None:
+    report = LazinessReport()
+    with pytest.warns(UserWarning, match=r"layers.0.bias, layers.0.weight came to be trained"):
+        fit(Freezing(later=True), report)
+    assert report.verdict.verdict == "unknown"
+
+
+def test_parameters_that_are_frozen_later_count_as_they_are() -> None:
+    module = Freezing(later=False)
+    start = copy.deepcopy(module)
+    fit(module, LinearizationGap(), ParameterDistance())
+    before, after, linear = outputs_by_hand(start, module, data()[1].dataset.tensors[0])
+    share = float((after - linear).norm() / (after - before).norm())
+    assert module.metrics["lazy/nonlinear_share"] == pytest.approx(share, rel=1e-9)
+
+
+def test_a_callback_that_sees_a_second_run_begins_anew(tmp_path: Path) -> None:
+    callbacks = [LazinessReport(), ParameterDistance(), LinearizationGap(name="again")]
+    fit(OldForeign(nn.ReLU()), *callbacks)
+    first = [callbacks[0].verdict.evidence]
+    second = OldForeign(nn.ReLU())
+    alone = copy.deepcopy(second)
+    fit(second, *callbacks)
+    fit(alone, LazinessReport(), ParameterDistance(), LinearizationGap(name="again"))
+    assert second.metrics == alone.metrics
+    assert callbacks[0].verdict.evidence != first
+
+
+def test_two_fits_of_one_trainer_are_one_run() -> None:
+    whole, parts = OldForeign(), OldForeign()
+    parts.load_state_dict(whole.state_dict())
+    fit(whole, LinearizationGap(), max_epochs=4)
+    trainer = fit(parts, LinearizationGap(), max_epochs=2)
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(parts, *data())
+    assert parts.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("arrangement", ["late validation", "dictionary", "none"])
+def test_the_probe_is_found_wherever_the_loaders_are(arrangement: str) -> None:
+    module, (train, val) = OldForeign(), data()
+    arguments = {"check_val_every_n_epoch": 2} if arrangement == "late validation" else {}
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[LazinessReport()], **arguments)
+    if arrangement == "none":
+        module.validation_step = None
+        trainer.fit(module, train)
+    else:
+        trainer.fit(module, train, {"a": val} if arrangement == "dictionary" else val)
+    assert 0 < module.metrics["lazy/nonlinear_share"] < 1
+
+
+class Pair(OldForeign):
+    """Returns more than its outputs."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layers(x), x
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0])[0], batch[1])
+
+
+class Noise(OldForeign):
+    """Takes inputs of another size than the batches'."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x[:, :5])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.layers(batch[0]).sum()
+
+
+def frozen() -> OldForeign:
+    return OldForeign().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Pair, "outputs of Pair must be a tensor, got tuple"),
+        (Noise, r"Noise can't be run on a batch .*pass forward=function\(module, batch\)"),
+        (frozen, "found no parameters that require gradients"),
+    ],
+)
+def test_modules_that_need_help_are_told_so_in_one_line(make: Any, message: str) -> None:
+    module = make()
+    module.configure_optimizers = lambda: torch.optim.SGD(
+        [p.requires_grad_() for p in [torch.zeros(1)]], lr=0.1
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        fit(module, LazinessReport())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_net_that_did_not_move_is_neither_lazy_nor_active() -> None:
+    module, report = OldForeign(), LazinessReport()
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    fit(module, report)
+    assert report.verdict.verdict == "unknown"
+
+
 def test_sharded_strategies_are_refused() -> None:
     trainer = type("Trainer", (), {"strategy": type("FSDPStrategy", (), {})()})()
     with pytest.raises(InputError, match="FSDPStrategy shards them: use strategy=ddp"):
