@@ -59,7 +59,7 @@ class PeriodicCallback(GuestCallback):
             return
         for name in own:
             delattr(self, name)
-        vars(self).update(copy.deepcopy(self._fresh))
+        self.__dict__.update(copy.deepcopy(self._fresh))
 
     @property
     def state_key(self) -> str:

@@ -68,7 +68,11 @@ class RelativeScale(PeriodicCallback):
         self.probe = Probe(split, size, batch_size)
         self.forward = forward
         self.target = target
-        self.options = {"starts": starts, "iterations": iterations, "tolerance": tolerance}
+        self.options: dict[str, Any] = {
+            "starts": starts,
+            "iterations": iterations,
+            "tolerance": tolerance,
+        }
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -9,7 +9,7 @@ from lightning_lazy.sweeps import sweep_time
 
 def register_resolvers() -> None:
     """Make the functions of this module and ``${sweep_time:…}`` known to OmegaConf."""
-    for function in (power, product, minimum):
+    for function in (power, product, minimum, whole):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
     OmegaConf.register_new_resolver("sweep_time", sweep_time, use_cache=True, replace=True)
 
@@ -39,3 +39,12 @@ def minimum(*values: float) -> float:
     0.5
     """
     return float(min(values))
+
+
+def whole(value: float) -> int:
+    """Return the nearest whole number: ``max_steps: ${whole:${product:…}}``.
+
+    >>> whole(66.7)
+    67
+    """
+    return round(float(value))

@@ -56,8 +56,9 @@ class ModelFunction(nn.Module):
         rest = {}
         if self._dtype is not None:
             # Parameters that are not trained, and buffers such as running averages.
-            fixed = {n: p for n, p in self.module.named_parameters() if n not in parameters}
-            fixed |= dict(self.module.named_buffers())
+            named = self.module.named_parameters()
+            fixed: Parameters = {n: p for n, p in named if n not in parameters}
+            fixed.update(self.module.named_buffers())
             rest = {f"module.{name}": self._cast(value.detach()) for name, value in fixed.items()}
         own = {f"module.{name}": self._cast(value) for name, value in parameters.items()}
         output = functional_call(self, rest | own, (cast_floats(batch, self._dtype),))
@@ -150,7 +151,7 @@ def directional_derivative(
     try:
         value, change = jvp(function, (at,), (direction,))  # type: ignore[misc]
     except NotImplementedError:
-        value, pull_back = vjp(function, at)
-        _, pull_back_again = vjp(lambda u: pull_back(u)[0], torch.zeros_like(value))
-        (change,) = pull_back_again(direction)
+        value, pull_back = vjp(function, at)  # type: ignore[misc]
+        _, again = vjp(lambda u: pull_back(u)[0], torch.zeros_like(value))  # type: ignore[misc]
+        (change,) = again(direction)
     return value, change

@@ -3,6 +3,7 @@
 from lightning_lazy.data.dataset import ImageSet, RawBatch, ReadyBatch
 from lightning_lazy.data.images import ImageDataModule
 from lightning_lazy.data.loader import FullBatchLoader, ResumableLoader
+from lightning_lazy.data.points import PointsDataModule
 from lightning_lazy.data.sampling import EpochSampler, ShardSampler
 from lightning_lazy.data.teacher_student import Teacher, TeacherStudentDataModule
 from lightning_lazy.data.transforms import Transform
@@ -12,6 +13,7 @@ __all__ = [
     "FullBatchLoader",
     "ImageDataModule",
     "ImageSet",
+    "PointsDataModule",
     "RawBatch",
     "ReadyBatch",
     "ResumableLoader",

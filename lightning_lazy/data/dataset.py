@@ -37,13 +37,13 @@ class RawBatch(NamedTuple):
         keys: int64, shape (n,), where the images may be augmented; None where they stay as they
             are. Being None or not is known without looking into a tensor, which on a GPU would
             wait for the device in every step.
-        index: Which images these are.
+        where: Which images these are.
     """
 
     images: Tensor
     labels: Tensor
     keys: Tensor | None = None
-    index: HostIndex | None = None
+    where: HostIndex | None = None
 
 
 class ReadyBatch(tuple[Tensor, ...]):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -49,10 +50,11 @@ class ImageDataModule(MemoryDataModule):
             classes, such as [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]] for even against odd.
         batch_size: Training images a step and device; "full" for all of them, made once.
         eval_batch_size: Validation images a batch and device; under DDP up to so many, evened out.
+        random_pixels: Replace every drawn image by independent uniform bytes and keep its label.
         resolution: Side length to pool to, after padding to a multiple of it (`transforms.pool`).
         normalize: "standardize" per channel, "sphere" (Σx² = d for each image) or "unit" ([0, 1]).
         mean: For "standardize", of pixels in [0, 1]: one number or one a channel. Default: the
-            published ones; for digits and folders those of the drawn training images.
+            published ones; for digits, folders and random pixels those of the training images.
         std: As `mean`.
         flatten: Whether x is (n, d) rather than (n, channels, height, width).
         augment: Random crops and mirroring of training images, in pixel space.
@@ -103,6 +105,7 @@ class ImageDataModule(MemoryDataModule):
         binary: bool | Sequence[Sequence[ClassName]] = False,
         batch_size: int | Literal["full"] = 128,
         eval_batch_size: int = 1000,
+        random_pixels: bool = False,
         resolution: int | None = None,
         normalize: Normalize = "standardize",
         mean: float | Sequence[float] | None = None,
@@ -120,7 +123,7 @@ class ImageDataModule(MemoryDataModule):
         self.n_train, self.n_val, self.subset_seed = n_train, n_val, subset_seed
         self.balanced, self.classes, self.binary = balanced, classes, binary
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.resolution, self.flatten = resolution, flatten
+        self.random_pixels, self.resolution, self.flatten = random_pixels, resolution, flatten
         self.normalize, self.mean, self.std = normalize, mean, std
         self.augment, self.padding, self.seed = augment, padding, seed
         self.drop_last, self.num_workers, self.pin_memory = drop_last, num_workers, pin_memory
@@ -158,6 +161,10 @@ class ImageDataModule(MemoryDataModule):
             what="validation",
         )
         train_images, val_images = source.fetch(train_index, val_index)
+        if self.random_pixels:
+            source = replace(source, max_value=255, mean=None, std=None)
+            train_images = random_bytes(train_images.shape, derive_seed(self.subset_seed, 2))
+            val_images = random_bytes(val_images.shape, derive_seed(self.subset_seed, 3))
         self.train_set = ImageSet(train_images, task.labels(train_classes))
         self.val_set = ImageSet(val_images, task.labels(val_classes))
         self._describe(task, train_classes)
@@ -218,3 +225,9 @@ class ImageDataModule(MemoryDataModule):
             padding=self.padding,
             seed=self.seed,
         )
+
+
+def random_bytes(shape: Sequence[int], seed: int) -> Tensor:
+    """Return uint8 images whose values are independent and uniform from 0 to 255."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, tuple(shape), generator=generator, dtype=torch.uint8)

@@ -121,10 +121,10 @@ class MemoryDataModule(pl.LightningDataModule):
         if type(batch) is not RawBatch:
             return batch
         pair = self.transform(batch)
-        if batch.index is None or (self.augment and batch.keys is not None):
+        if batch.where is None or (self.augment and batch.keys is not None):
             return pair
         indexed = IndexedBatch(pair)
-        indexed.places, indexed.source = batch.index.places, batch.index.source
+        indexed.places, indexed.source = batch.where.places, batch.where.source
         return indexed
 
     def _shuffled_loader(

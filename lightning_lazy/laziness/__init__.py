@@ -19,6 +19,7 @@ from lightning_lazy.laziness.linearization_gap import (
 )
 from lightning_lazy.laziness.packed_bits import count_ones, pack_bits
 from lightning_lazy.laziness.parameter_distance import ParameterDistance, parameter_distance
+from lightning_lazy.laziness.phase import Phase, judge_phase
 from lightning_lazy.laziness.pooling_winners import pooling_winners
 from lightning_lazy.laziness.verdict import Verdict, judge
 
@@ -27,6 +28,7 @@ __all__ = [
     "LinearizationGap",
     "ParameterDistance",
     "Patterns",
+    "Phase",
     "Stability",
     "Verdict",
     "activation_modules",
@@ -38,6 +40,7 @@ __all__ = [
     "gap_sums",
     "in_place_modules",
     "judge",
+    "judge_phase",
     "linearization_gap",
     "mixes_samples",
     "pack_bits",

@@ -10,10 +10,13 @@ import torch
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import (
     ActivationStability,
+    CatapultMonitor,
     DivergenceGuard,
     FrozenParameters,
+    HessianTopEigenvalues,
     LazinessReport,
     LinearizationGap,
+    NeuralTangentKernel,
     ParameterDistance,
     RelativeScale,
 )
@@ -45,6 +48,12 @@ def main(devices: int, folder: str) -> None:
             LinearizationGap(every_n_steps=4, size=41, batch_size=15),
             RelativeScale(size=21, batch_size=10, starts=1, iterations=10),
             LazinessReport(size=41, name="report"),
+            HessianTopEigenvalues(2, every_n_steps=4, size=41, batch_size=10, overlap=True),
+            HessianTopEigenvalues(matrix="gauss_newton", every_n_steps=4, size=41, name="gn"),
+            CatapultMonitor(every_n_steps=4, size=41, batch_size=15, split="val"),
+            CatapultMonitor("hessian", name="h", size=41, batch_size=15),
+            NeuralTangentKernel(every_n_steps=4, size=11, batch_size=2, top_k=2),
+            NeuralTangentKernel(every_n_steps=4, size=11, batch_size=25, outputs="sum", name="s"),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,

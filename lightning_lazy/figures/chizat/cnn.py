@@ -115,7 +115,7 @@ def fig3b(folder: Path) -> list[Path]:
         names.append(f"{net}, {mode}")
         if (net, mode) not in means.index:
             continue
-        row = means.loc[(net, mode)]
+        row = means.loc[[(net, mode)]].iloc[0]
         names[-1] += f"\nstability {row[_STABILITY]:.4f}"
         for side, metric in enumerate(("train/acc", "val/acc")):
             x = place + (-0.19, 0.19)[side]

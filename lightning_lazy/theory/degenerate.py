@@ -1,0 +1,48 @@
+"""Exponential and logistic loss on degenerate data: one input with both labels, {(1, ±1)}."""
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from lightning_lazy.checks import check_choice
+
+MarginLossName = Literal["exponential", "logistic"]
+
+
+def mean_loss(loss: MarginLossName, f: float) -> float:
+    """Return the mean loss L(f) of an output f: cosh f, or ½ ln(2 + 2 cosh f).
+
+    (Huang, Du, Xu & Liu 2020, Theorem 1.) Infinite where it is beyond the largest float.
+
+    Raises:
+        InputError: ``loss`` is neither ``exponential`` nor ``logistic``.
+    """
+    check_choice("loss", loss, get_args(MarginLossName))
+    if loss == "logistic":
+        return abs(f) / 2 + math.log1p(math.exp(-abs(f)))
+    with np.errstate(over="ignore"):
+        return float(np.cosh(f))
+
+
+def slope(loss: MarginLossName, f: float) -> float:
+    """Return s = dL/df: sinh f, or ½ tanh(f/2).
+
+    Raises:
+        InputError: ``loss`` is neither ``exponential`` nor ``logistic``.
+    """
+    check_choice("loss", loss, get_args(MarginLossName))
+    if loss == "logistic":
+        return math.tanh(f / 2) / 2
+    with np.errstate(over="ignore"):
+        return float(np.sinh(f))
+
+
+def curvature(loss: MarginLossName) -> float:
+    """Return L''(0), the curvature in f at the minimum: 1, or ¼.
+
+    Raises:
+        InputError: ``loss`` is neither ``exponential`` nor ``logistic``.
+    """
+    check_choice("loss", loss, get_args(MarginLossName))
+    return 1.0 if loss == "exponential" else 0.25
