@@ -43,13 +43,15 @@ def draw(folder: Path, *, file: str = "spectrum.csv", width: float = 0.005) -> l
     grid = torch.linspace(low - 5 * blur, high + 5 * blur, _POINTS, dtype=torch.float64)
     figure, axes = new_figure(columns=1)
     one = axes[0][0]
+    highest = 0.0
     for color, (step, rows) in zip(COLORS, frame.groupby("step"), strict=False):
         mean, error = _spectrum(rows).density(grid, blur)
+        highest = max(highest, float(mean.max()))
         one.plot(grid, mean, color=color, lw=1, label=f"step {step}")
         one.fill_between(grid, (mean - error).clamp(min=0), mean + error, color=color, alpha=0.2)
     label(one, "eigenvalue", "density")
     one.set_yscale("log")
-    one.set_ylim(bottom=1e-7 / blur)
+    one.set_ylim(1e-7 * highest, 3 * highest)
     one.legend(fontsize=8, frameon=False)
     return [save(figure, folder, "spectral_density")]
 
