@@ -24,9 +24,12 @@ from torch import nn
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import (
     ActivationStability,
+    CatapultMonitor,
     DivergenceGuard,
     FrozenParameters,
+    HessianTopEigenvalues,
     LinearizationGap,
+    NeuralTangentKernel,
     ParameterDistance,
 )
 from lightning_lazy.data import ImageDataModule
@@ -131,6 +134,9 @@ def fit(family: str, seed: int, folder: Path, kill_after: int | None) -> None:
         ActivationStability(every_n_steps=run["log"], size=30),
         ParameterDistance(every_n_steps=run["log"]),
         LinearizationGap(every_n_steps=run["log"], size=30, batch_size=10),
+        HessianTopEigenvalues(2, every_n_steps=run["log"], size=20, overlap=True),
+        NeuralTangentKernel(every_n_steps=run["log"], size=4),
+        CatapultMonitor(size=10),
     ]
     if kill_after is not None:
         # First or last in the order of hooks, by chance.
