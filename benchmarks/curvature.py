@@ -20,6 +20,7 @@ The kernel's measurements are in ``ntk.py``.
 """
 
 import argparse
+import importlib
 import os
 import platform
 import subprocess
@@ -110,8 +111,7 @@ def eigsh_with_curvlinops(net: nn.Module, batch: Batch) -> tuple[np.ndarray, int
 
 
 def pyhessian_power_iteration(net: nn.Module, batch: Batch) -> tuple[np.ndarray, int]:
-    import pyhessian.hessian as peer
-
+    peer = importlib.import_module("pyhessian.hessian")  # the package's attribute is the class
     count, product = 0, peer.hessian_vector_product
 
     def counted(*arguments: object) -> object:

@@ -76,7 +76,7 @@ def test_setup_runs_once_and_repeats_itself() -> None:
 
 
 def test_balanced_counts(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="pytorch_lightning"):
         data = ready(n_train=100, n_val=50, balanced=True)
     assert data.class_counts == {str(digit): 10 for digit in range(10)}
     assert torch.bincount(data.train_set.labels).tolist() == [10] * 10
