@@ -1,6 +1,5 @@
 """What all tests share: small runs that leave no trace."""
 
-import logging
 import os
 import runpy
 import sys
@@ -11,15 +10,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
 
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore the environment, random state, default dtype, thread count and levels of loggers."""
+    """Restore the environment, the random state, the default dtype and the thread count."""
     environment = dict(os.environ)
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
     state, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), 1
     torch.set_num_threads(threads)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -28,8 +24,6 @@ def _leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(dtype)
     os.environ.clear()
     os.environ.update(environment)
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 @pytest.fixture
