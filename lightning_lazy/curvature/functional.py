@@ -1,8 +1,9 @@
 """A module's outputs as a function of its trained parameters, without touching the module."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -84,8 +85,11 @@ def cast_floats(batch: Any, dtype: torch.dtype | None) -> Any:
         return batch
     if torch.is_tensor(batch):
         return batch.to(dtype) if batch.is_floating_point() else batch
-    if isinstance(batch, Mapping):
-        return {key: cast_floats(value, dtype) for key, value in batch.items()}
+    if isinstance(batch, MutableMapping):
+        cast_batch = copy(batch)  # of the same class, which may give its keys as attributes
+        for key, value in batch.items():
+            cast_batch[key] = cast_floats(value, dtype)
+        return cast_batch
     if isinstance(batch, list | tuple):
         cast = [cast_floats(value, dtype) for value in batch]
         return type(batch)(*cast) if hasattr(batch, "_fields") else cast

@@ -1,6 +1,7 @@
 """Distance of the parameters and the gap to the linearisation, against closed forms."""
 
 import math
+from collections import UserDict
 
 import pytest
 import torch
@@ -173,6 +174,10 @@ def test_casting_keeps_structure_and_integers() -> None:
     assert cast["y"][0].dtype == torch.int64
     assert cast["y"][1] == "text"
     assert cast_floats(batch, None) is batch
+    assert batch["x"].dtype == torch.float32
+    encoded = cast_floats(UserDict(batch), torch.float64)
+    assert isinstance(encoded, UserDict)
+    assert encoded["x"].dtype == torch.float64
 
 
 @pytest.mark.parametrize(
