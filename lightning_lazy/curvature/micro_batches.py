@@ -94,7 +94,8 @@ class MicroBatchOperator(ABC):
         self.dim = sum(p.numel() for p in parameters.values())
         self.device, self.dtype = first.device, first.dtype
         self.products = 0
-        self._at = {name: p.detach() for name, p in parameters.items()}
+        # A copy: the operator stays the same when training goes on.
+        self._at = {name: p.detach().clone() for name, p in parameters.items()}
         self._batches = batches
         self._weights = [1 / len(batches)] * len(batches) if weights is None else weights
         self._reduce = reduce

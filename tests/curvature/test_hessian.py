@@ -161,6 +161,18 @@ def test_batch_statistics_on_a_fixed_partition_leave_the_buffers(route: Route) -
     assert (products - whole).abs().max() > 1e-3  # the partition is part of the definition
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_operator_stays_the_same_when_the_parameters_move(route: Route) -> None:
+    net, loss, batch = problem("mlp")
+    operator = HessianOperator(loss, trained_parameters(net), [batch], route=route)
+    v = torch.linspace(-1, 1, operator.dim, dtype=torch.float64)
+    before = operator(v)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1)
+    assert torch.equal(before, operator(v))
+
+
 def test_auto_keeps_a_graph_for_one_micro_batch_only() -> None:
     net, loss, batch = problem("mlp")
     parameters = trained_parameters(net)
