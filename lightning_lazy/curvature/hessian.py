@@ -49,8 +49,8 @@ class HessianOperator(MicroBatchOperator):
             - ``linearize``: `torch.func.linearize` of ∇ℓ once, which takes as long as some three
               to six products, for all micro-batches [1.7, 7.6]. It traces the loss with the present
               batch, which not every operation allows.
-            - ``auto``: ``kept_graph`` for one micro-batch, else ``reverse``, whose memory is that of
-              one micro-batch however many there are.
+            - ``auto``: ``kept_graph`` for one micro-batch, else ``reverse``, whose memory is that
+              of one micro-batch however many there are.
         reduce: Adds a tensor up over all processes. Each then passes batches of its own, maybe
             none, and gets the products of their union; ``weights`` add up to 1 over all.
 
