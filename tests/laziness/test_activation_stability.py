@@ -132,3 +132,11 @@ def test_undisturbed_restores_modes_and_random_state_after_an_error() -> None:
         measure()
     assert [part.training for part in net.modules()] == [True, False, True]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_units_that_differ_between_batches_are_refused_in_one_line() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.Flatten(0))
+    batches = [torch.randn(3, 4), torch.randn(3, 40)]
+    with pytest.raises(InputError, match=r"layer 0 has other units .* in one batch") as caught:
+        activation_patterns(net, activation_modules(net), batches)
+    assert "\n" not in str(caught.value)
