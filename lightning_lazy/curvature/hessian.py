@@ -43,9 +43,9 @@ class HessianOperator(MicroBatchOperator):
         route: How products are computed; in brackets time and peak memory of a product in units
             of a training step's, for a VGG-like net on 250 images (`benchmarks/curvature.py`):
 
-            - ``reverse``: ∇⟨∇ℓ, v⟩ from scratch for every product [5.7, 2.1].
-            - ``kept_graph``: the same, the graph of ∇ℓ kept for all micro-batches [3.7, 2.4].
-            - ``forward_over_reverse``: the directional derivative of ∇ℓ [5.5, 3.7].
+            - ``reverse``: ∇⟨∇ℓ, v⟩ from scratch for every product [2.7, 2.1].
+            - ``kept_graph``: the same, the graph of ∇ℓ kept for all micro-batches [1.8, 2.4].
+            - ``forward_over_reverse``: the directional derivative of ∇ℓ [2.8, 3.7].
             - ``linearize``: `torch.func.linearize` of ∇ℓ once, which takes as long as some three
               to six products, for all micro-batches [1.7, 7.6]. It traces the loss with the present
               batch, which not every operation allows.
