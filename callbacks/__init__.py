@@ -11,6 +11,7 @@ from lightning_lazy.callbacks.linearization_gap import LinearizationGap
 from lightning_lazy.callbacks.neural_tangent_kernel import NeuralTangentKernel
 from lightning_lazy.callbacks.parameter_distance import ParameterDistance
 from lightning_lazy.callbacks.parameter_trajectory import ParameterTrajectory
+from lightning_lazy.callbacks.pre_activation_noise import PreActivationNoise
 from lightning_lazy.callbacks.relative_scale import RelativeScale
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "NeuralTangentKernel",
     "ParameterDistance",
     "ParameterTrajectory",
+    "PreActivationNoise",
     "RelativeScale",
 ]
