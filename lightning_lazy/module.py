@@ -31,9 +31,11 @@ class ScaledLightningModule(pl.LightningModule):
     (Chizat, Oyallon & Bach 2019, equation 2; Kanoh & Sugiyama 2021, equation 3.) The L2 term is not
     divided by α², as coupled weight decay would not be.
 
-    It logs ``train/loss`` (ℓ/α², without the L2 term), ``train/acc``, ``val/loss`` and ``val/acc``.
-    ``val/loss`` is a mean over images, also for a loss that sums over the batch. A net with one
-    output and float targets regresses, and has no accuracy.
+    It logs ``train/loss`` (ℓ/α², without the L2 term), ``train/acc``, ``val/loss`` and ``val/acc``;
+    with several validation sets, which the datamodule's ``val_names`` names, ``val/<set>/loss`` …
+    ``val/loss`` is a mean over images, also for a loss that sums over the batch. Of soft targets
+    (mixup) the class with the largest share counts as the right one. A net with one output and
+    float targets regresses, and has no accuracy.
 
     Args:
         net: Maps inputs to raw outputs ``[batch, outputs]``.
@@ -84,7 +86,7 @@ class ScaledLightningModule(pl.LightningModule):
         self._caches: dict[int, ReferenceCache] | None = None  # by set of images
         self._last_batch: dict[str, Tensor] = {}
         self.train_loss, self.train_acc = EpochMean(persistent=True), EpochMean(persistent=True)
-        self.val_loss, self.val_acc = EpochMean(), EpochMean()
+        self.val_means = nn.ModuleDict()  # of every validation set, by name
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; spare the name of the running hook the rounds of ``nn.Module``.
@@ -141,12 +143,18 @@ class ScaledLightningModule(pl.LightningModule):
         return loss + self.penalty() if self.l2 > 0 else loss
 
     def on_fit_start(self) -> None:
-        """Refuse a scale whose square is lost in the run's precision."""
+        """Refuse a scale whose square is lost in the run's precision, and mixup for a margin."""
         limits = torch.finfo(self.dtype)  # type: ignore[arg-type]
         if not limits.tiny <= self.alpha**2 <= limits.max or self.alpha**-2 < limits.tiny:
             raise InputError(
                 f"alpha={self.alpha:g} can't be squared in {self.dtype}: choose alpha between "
                 "1e-18 and 1e18, or up to 1e±150 in double precision (trainer=float64)"
+            )
+        mixup = getattr(self.trainer.datamodule, "mixup", None)  # type: ignore[attr-defined]
+        if mixup is not None and not getattr(self.loss, "takes_mixtures", True):
+            raise InputError(
+                f"mixup={mixup:g} makes shares of the classes, which {self.loss} can't be fitted "
+                "to: use a cross entropy, the squared loss with targets=one_hot, or mixup=null"
             )
 
     def on_train_start(self) -> None:
@@ -192,18 +200,45 @@ class ScaledLightningModule(pl.LightningModule):
             publish(self.trainer, dict(zip(self._last_batch, reduced, strict=True)))
             self._last_batch = {}
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Add a batch ``(x, y)`` to the means over the validation set."""
+    def on_validation_start(self) -> None:
+        """Make room for the means over the validation sets that this module has not seen yet."""
+        for name in self._val_names():
+            if name not in self.val_means:
+                means = {"loss": EpochMean(), "acc": EpochMean()}
+                self.val_means[name] = nn.ModuleDict(means).to(self.device)
+
+    def _val_names(self) -> list[str]:
+        """Return what metrics of the validation sets begin with."""
+        count = len(self.trainer.num_val_batches)
+        names = getattr(self.trainer.datamodule, "val_names", None)  # type: ignore[attr-defined]
+        if count == 1:
+            return ["val"]
+        return [f"val/{name}" for name in (names or range(count))]
+
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Add a batch ``(x, y)`` to the means over its validation set."""
         x, y = batch
+        name = self._val_names()[dataloader_idx]
+        means: Any = self.val_means[name]
         output = self.model(x, self._reference_output(batch))
         per_sample = getattr(self.loss, "per_sample", None)
         losses = self.loss(output, y) if per_sample is None else per_sample(output, y)
         weight = len(y) if losses.ndim == 0 else 1
-        self.val_loss.update(losses / self.alpha**2, weight=weight)
-        self.log("val/loss", self.val_loss, prog_bar=True, add_dataloader_idx=False)
+        means["loss"].update(losses / self.alpha**2, weight=weight)
+        values = ["loss"]
         if _has_classes(output, y):
-            self.val_acc.update(num_correct(output, y))
-            self.log("val/acc", self.val_acc, prog_bar=True, add_dataloader_idx=False)
+            means["acc"].update(num_correct(output, y))
+            values.append("acc")
+        for value in values:
+            self.log(
+                f"{name}/{value}",
+                means[value],
+                metric_attribute=f"val_means.{name}.{value}",
+                prog_bar=dataloader_idx == 0,
+                add_dataloader_idx=False,
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the dtype of the weights to come: Lightning restores before it sets the precision.

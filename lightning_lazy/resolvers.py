@@ -9,7 +9,7 @@ from lightning_lazy.sweeps import sweep_time
 
 def register_resolvers() -> None:
     """Make the functions of this module and ``${sweep_time:…}`` known to OmegaConf."""
-    for function in (power, product, minimum, whole):
+    for function in (power, product, minimum, maximum, whole, tick):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
     OmegaConf.register_new_resolver("sweep_time", sweep_time, use_cache=True, replace=True)
 
@@ -39,6 +39,24 @@ def minimum(*values: float) -> float:
     0.5
     """
     return float(min(values))
+
+
+def maximum(*values: float) -> float:
+    """Return the largest value, such as the length of a run: ``${maximum:${max_epochs},…}``.
+
+    >>> maximum(-1, 200)
+    200.0
+    """
+    return float(max(values))
+
+
+def tick(max_steps: int) -> str:
+    """Return what gives the length of a run, ``step`` or ``epoch``, of its ``max_steps``.
+
+    >>> tick(-1)
+    'epoch'
+    """
+    return "step" if max_steps > 0 else "epoch"
 
 
 def whole(value: float) -> int:

@@ -1,6 +1,6 @@
-"""Images in memory as uint8, handed out a batch at a time."""
+"""Images as uint8, handed out a batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -28,6 +28,20 @@ class HostIndex:
         self.source = source
 
 
+class PatchDraw(NamedTuple):
+    """What is drawn for the patches of a batch (see `patches`).
+
+    Attributes:
+        rows: Which images have one, int64.
+        strengths: s of each of these, float32.
+        blank: Which images are 0 around their patch, int64.
+    """
+
+    rows: Tensor
+    strengths: Tensor
+    blank: Tensor
+
+
 class RawBatch(NamedTuple):
     """Images as they lie in memory, before anything is done to their pixels.
 
@@ -38,12 +52,16 @@ class RawBatch(NamedTuple):
             are. Being None or not is known without looking into a tensor, which on a GPU would
             wait for the device in every step.
         where: Which images these are.
+        partners: As many other images, to mix these with (see `mixup`).
+        patch: What is drawn for patches, where the images have some.
     """
 
     images: Tensor
     labels: Tensor
     keys: Tensor | None = None
     where: HostIndex | None = None
+    partners: "RawBatch | None" = None
+    patch: PatchDraw | None = None
 
 
 class ReadyBatch(tuple[Tensor, ...]):
@@ -64,16 +82,14 @@ class IndexedBatch(tuple[Tensor, ...]):
     source: int
 
 
-class ImageSet(Dataset[RawBatch]):
-    """Images and labels; a key picks an image, a plain index is a key (see `counter`).
+class KeyedSet(Dataset[RawBatch]):
+    """Labelled images; a key picks one, a plain index is a key (see `counter`).
 
     Args:
-        images: uint8 tensor of shape (n, channels, height, width).
         labels: int64 tensor of shape (n,).
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
+    def __init__(self, labels: Tensor) -> None:
         self.labels = labels
         self.number = next(_NUMBERS)
 
@@ -89,10 +105,46 @@ class ImageSet(Dataset[RawBatch]):
         """The images of many keys as one batch: what a DataLoader calls."""
         wanted = torch.as_tensor(keys, dtype=torch.int64)
         index = wanted & INDEX_MASK
-        drawn = bool((wanted >> INDEX_BITS).any())
-        images = self.images.index_select(0, index)  # copies whole images, unlike images[index]
         labels = self.labels.index_select(0, index)
-        return RawBatch(images, labels, wanted if drawn else None, HostIndex(index, self.number))
+        where = HostIndex(index, self.number)
+        if not bool((wanted >> INDEX_BITS).any()):
+            return RawBatch(self.pixels(wanted), labels, None, where)
+        return RawBatch(self.pixels(wanted), labels, wanted, where)
+
+    def pixels(self, keys: Tensor) -> Tensor:
+        """uint8 images of shape (n, channels, height, width) of int64 keys of shape (n,)."""
+        raise NotImplementedError
+
+
+class ImageSet(KeyedSet):
+    """Images in memory and their labels.
+
+    Args:
+        images: uint8 tensor of shape (n, channels, height, width).
+        labels: int64 tensor of shape (n,).
+
+    Attributes:
+        partners: Gives, of n keys and the size of the set, the keys of as many images that those
+            of the keys are mixed with; None for none.
+    """
+
+    partners: Callable[[Tensor, int], Tensor] | None = None
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        super().__init__(labels)
+        self.images = images
+
+    def __getitems__(self, keys: Tensor | Sequence[int]) -> RawBatch:
+        """The images of many keys as one batch, with their partners where they have some."""
+        batch = super().__getitems__(keys)
+        if batch.keys is None or self.partners is None:
+            return batch
+        others = super().__getitems__(self.partners(batch.keys, len(self)))
+        return batch._replace(partners=others)
+
+    def pixels(self, keys: Tensor) -> Tensor:
+        """Copies of the images of int64 keys of shape (n,)."""
+        return self.images.index_select(0, keys & INDEX_MASK)  # whole images, unlike images[index]
 
 
 def keep_batch(batch: Any) -> Any:

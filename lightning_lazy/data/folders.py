@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_lazy.data.sources import Source, need
@@ -16,14 +15,32 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".p
 _GREY_MODES = ("1", "L", "LA")
 
 
-def folder_source(path: str) -> Source:
-    """The labels of a folder's images; no file is opened before `fetch`.
+class ClassFolders(NamedTuple):
+    """The files of a folder's two splits.
+
+    Attributes:
+        names: The classes: the folders of `train/` in alphabetical order.
+        train_files: Training images, by class and name.
+        train_labels: Their classes, int64.
+        test_files: Images of `test/` (or `val/`), by class and name.
+        test_labels: Their classes, int64.
+    """
+
+    names: tuple[str, ...]
+    train_files: list[Path]
+    train_labels: Tensor
+    test_files: list[Path]
+    test_labels: Tensor
+
+
+def scan_folders(path: str) -> ClassFolders:
+    """List the images of a folder; none is opened.
 
     Args:
         path: A folder with `train/` and `test/` (or `val/`), each with one folder a class.
 
     Returns:
-        The data set; its classes are the folders of `train/` in alphabetical order.
+        Classes, files and labels.
 
     Raises:
         InputError: Where a folder is missing or has no images, or the splits differ in classes.
@@ -42,6 +59,22 @@ def folder_source(path: str) -> Source:
             f"expected the same class folders in {train} and {test}, "
             f"got a difference in {', '.join(sorted(set(names) ^ set(test_names)))}"
         )
+    return ClassFolders(tuple(names), train_files, train_labels, test_files, test_labels)
+
+
+def folder_source(path: str) -> Source:
+    """The labels of a folder's images, all of one size; no file is opened before `fetch`.
+
+    Args:
+        path: As for `scan_folders`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: As `scan_folders` does.
+    """
+    names, train_files, train_labels, test_files, test_labels = scan_folders(path)
 
     def fetch(train_index: Tensor, test_index: Tensor) -> tuple[Tensor, Tensor]:
         chosen = [train_files[i] for i in train_index.tolist()]
@@ -49,7 +82,7 @@ def folder_source(path: str) -> Source:
         images = read_images(chosen)
         return images[: len(train_index)], images[len(train_index) :]
 
-    return Source(tuple(names), torch.tensor(train_labels), torch.tensor(test_labels), fetch)
+    return Source(names, train_labels, test_labels, fetch)
 
 
 def read_images(files: Sequence[Path]) -> Tensor:
@@ -66,7 +99,7 @@ def read_images(files: Sequence[Path]) -> Tensor:
     """
     pixels = []
     for file in files:
-        pixels.append(_decode(file))
+        pixels.append(np.asarray(open_image(file)))
         size, first = pixels[-1].shape[:2], pixels[0].shape[:2]
         if size != first:
             raise InputError(
@@ -80,7 +113,28 @@ def read_images(files: Sequence[Path]) -> Tensor:
     return torch.from_numpy(images)
 
 
-def _scan(split: Path) -> tuple[list[str], list[Path], list[int]]:
+def open_image(file: Path) -> Any:
+    """Decode an image file.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The image of PIL: of mode L where it is grey, else RGB.
+
+    Raises:
+        InputError: Where it can't be decoded to 8 bits a channel.
+    """
+    try:
+        with need("PIL.Image").open(file) as image:
+            if image.mode[0] in "IF":
+                raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {file}")
+            return image.convert("L" if image.mode in _GREY_MODES else "RGB")
+    except OSError as error:
+        raise InputError(f"expected an image, got {file}, which can't be read: {error}") from error
+
+
+def _scan(split: Path) -> tuple[list[str], list[Path], Tensor]:
     """Class names, files and labels of a split, all in alphabetical order."""
     names = sorted(d.name for d in split.iterdir() if d.is_dir() and not d.name.startswith("."))
     files: list[Path] = []
@@ -93,15 +147,4 @@ def _scan(split: Path) -> tuple[list[str], list[Path], list[int]]:
         labels += [label] * len(found)
     if not files:
         raise InputError(f"expected images in {split}/<class>/, got none: check path")
-    return names, files, labels
-
-
-def _decode(file: Path) -> NDArray[Any]:
-    """uint8 pixels: (height, width) of a grey image, (height, width, 3) of any other."""
-    try:
-        with need("PIL.Image").open(file) as image:
-            if image.mode[0] in "IF":
-                raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {file}")
-            return np.asarray(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
-    except OSError as error:
-        raise InputError(f"expected an image, got {file}, which can't be read: {error}") from error
+    return names, files, torch.tensor(labels)

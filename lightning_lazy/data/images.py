@@ -9,12 +9,15 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from lightning_lazy.checks import check_choice
+from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.data import options
+from lightning_lazy.data.augment import PaddingMode
 from lightning_lazy.data.counter import derive_seed
 from lightning_lazy.data.dataset import ImageSet
 from lightning_lazy.data.folders import folder_source
 from lightning_lazy.data.memory import MemoryDataModule
+from lightning_lazy.data.mixup import Mixup
+from lightning_lazy.data.patches import Patches, PatchTransform
 from lightning_lazy.data.sources import (
     DATASETS,
     DatasetName,
@@ -35,8 +38,8 @@ class ImageDataModule(MemoryDataModule):
     are loaded and sharded: `MemoryDataModule`.
 
     Args:
-        dataset: "digits" (scikit-learn's, no download), "mnist", "fashion_mnist", "cifar10", or
-            "folder".
+        dataset: "digits" (scikit-learn's, no download), "mnist", "fashion_mnist", "cifar10",
+            "cifar100", or "folder".
         root: Folder of the data sets; None: the variable LIGHTNING_LAZY_DATA, else "data".
         path: For "folder": a folder with train/ and test/ (or val/), each with one folder a class.
         download: Whether to fetch a data set that is not under `root`.
@@ -58,8 +61,13 @@ class ImageDataModule(MemoryDataModule):
         std: As `mean`.
         flatten: Whether x is (n, d) rather than (n, channels, height, width).
         augment: Random crops and mirroring of training images, in pixel space.
-        padding: Zero pixels on each side before a crop.
-        seed: Seed of shuffling and augmentation.
+        padding: Pixels on each side before a crop.
+        padding_mode: What these pixels are: "zeros" or "reflect", the image mirrored at its border.
+        mixup: Mixes training images and their labels with shares from Beta(mixup, mixup); None
+            for no mixing. Targets are then floats of shape (n, outputs), see `Mixup`.
+        patches: Puts patches on the images, see `Patches`; validation is then on the sets "clean",
+            "mixed" and "patch_only".
+        seed: Seed of shuffling, augmentation and mixing.
         drop_last: Leave out a last, incomplete training batch.
         num_workers: Worker processes a loader; 0 is fastest for most images in memory.
         pin_memory: Whether batches go through pinned memory.
@@ -75,6 +83,7 @@ class ImageDataModule(MemoryDataModule):
         class_counts: Training images drawn of each class, by name.
         train_set: Training images; plain indices give them without augmentation.
         val_set: Validation images.
+        val_sets: Those with and without patches, by name; None without `patches`.
 
     Raises:
         InputError: In one line, where an argument or the data do not fit (all attributes are there
@@ -89,6 +98,7 @@ class ImageDataModule(MemoryDataModule):
     in_features: int
     class_names: tuple[str, ...]
     class_counts: dict[str, int]
+    train_set: ImageSet
 
     def __init__(
         self,
@@ -113,6 +123,9 @@ class ImageDataModule(MemoryDataModule):
         flatten: bool = True,
         augment: bool = False,
         padding: int = 4,
+        padding_mode: PaddingMode = "zeros",
+        mixup: float | None = None,
+        patches: Patches | None = None,
         seed: int = 0,
         drop_last: bool = False,
         num_workers: int = 0,
@@ -125,7 +138,9 @@ class ImageDataModule(MemoryDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.random_pixels, self.resolution, self.flatten = random_pixels, resolution, flatten
         self.normalize, self.mean, self.std = normalize, mean, std
-        self.augment, self.padding, self.seed = augment, padding, seed
+        self.augment, self.padding, self.padding_mode = augment, padding, padding_mode
+        self.mixup, self.patches, self.seed = mixup, patches, seed
+        self.gathers = mixup is not None or patches is not None
         self.drop_last, self.num_workers, self.pin_memory = drop_last, num_workers, pin_memory
         self._check()
 
@@ -169,10 +184,21 @@ class ImageDataModule(MemoryDataModule):
         self.val_set = ImageSet(val_images, task.labels(val_classes))
         self._describe(task, train_classes)
         self.preprocess = self._make_transform(source)
+        if self.patches is not None:
+            classes = self.num_classes
+            self.preprocess = PatchTransform(
+                self.preprocess, self.patches, self.image_shape, classes
+            )
+            self.train_set = self.patches.training_set(self.train_set)
+            self.val_sets = self.patches.validation_sets(self.val_set)
+        if self.mixup is not None:
+            self.preprocess = mixed = Mixup(self.preprocess, self.mixup, self.outputs, self.seed)
+            self.train_set.partners = mixed.partners
 
     def _check(self) -> None:
         check_choice("dataset", self.dataset, DATASETS)
         check_choice("normalize", self.normalize, get_args(Normalize))
+        check_choice("padding_mode", self.padding_mode, get_args(PaddingMode))
         options.check_path(self.dataset, self.path)
         options.check_moments(self.normalize, self.mean, self.std)
         options.check_count("batch_size", self.batch_size, words=("full",))
@@ -181,6 +207,8 @@ class ImageDataModule(MemoryDataModule):
             options.check_count(name, getattr(self, name), words=(None,))
         for name in ("padding", "num_workers"):
             options.check_count(name, getattr(self, name), least=0)
+        if self.mixup is not None:
+            check_number("mixup", self.mixup)
 
     def _source(self) -> Source:
         if self.path is not None:  # there for "folder" only, see `check_path`
@@ -223,6 +251,7 @@ class ImageDataModule(MemoryDataModule):
             flatten=self.flatten,
             augment=self.augment,
             padding=self.padding,
+            padding_mode=self.padding_mode,
             seed=self.seed,
         )
 

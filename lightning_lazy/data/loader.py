@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_lazy.data.counter import make_keys
-from lightning_lazy.data.dataset import ImageSet, RawBatch, ReadyBatch, keep_batch
+from lightning_lazy.data.dataset import KeyedSet, RawBatch, ReadyBatch, keep_batch
 from lightning_lazy.data.sampling import EpochSampler
 from lightning_lazy.errors import InputError
 
@@ -58,7 +58,7 @@ class Position:
 class ResumableLoader(Position, DataLoader[RawBatch]):
     """A DataLoader that goes on in the middle of an epoch with exactly the batches that were left.
 
-    Takes the arguments of `torch.utils.data.DataLoader`, the data set being an `ImageSet` and the
+    Takes the arguments of `torch.utils.data.DataLoader`, the data set being a `KeyedSet` and the
     sampler an `EpochSampler`. Any other sampler works too (Lightning puts a sequential one in its
     place for `overfit_batches`), but then an iteration starts at the first batch. Workers are not
     started, nor is the epoch read, before the first batch is asked for, since Lightning makes the
@@ -68,7 +68,7 @@ class ResumableLoader(Position, DataLoader[RawBatch]):
         batches_per_epoch: Batches of this rank that make one pass over the data; also the length.
     """
 
-    def __init__(self, dataset: ImageSet, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, dataset: KeyedSet, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("collate_fn", keep_batch)
         kwargs.setdefault("generator", torch.Generator())
         super().__init__(dataset, *args, **kwargs)
@@ -156,7 +156,8 @@ class FullBatchLoader(RunLoader):
 
     The batch is built when the first step asks for it and is the same object ever after. With
     augmentation the bytes are handed out instead, with the keys of the step, which counts as an
-    epoch.
+    epoch. Where more than that is drawn, such as partners to mix them with, they are gathered anew
+    in every step.
 
     Args:
         dataset: All images.
@@ -166,6 +167,7 @@ class FullBatchLoader(RunLoader):
         share: Indices of this rank's images, all of them by default. Under DDP these are
             neighbours, and shares that differ by one image weigh the same in the averaged gradient.
         augment: Whether to hand out bytes and keys.
+        gather: Whether the set draws more than keys.
 
     Attributes:
         batches_per_epoch: 1, as a step is a pass over the data.
@@ -175,13 +177,14 @@ class FullBatchLoader(RunLoader):
 
     def __init__(
         self,
-        dataset: ImageSet,
+        dataset: KeyedSet,
         prepare: Callable[[RawBatch], tuple[Tensor, Tensor]],
         *,
         device: torch.device | None = None,
         steps: int = 1,
         share: range | None = None,
         augment: bool = False,
+        gather: bool = False,
     ) -> None:
         super().__init__(steps)
         self.dataset = dataset
@@ -189,11 +192,14 @@ class FullBatchLoader(RunLoader):
         self._prepare = prepare
         self._device = device if device is not None else torch.device("cpu")
         self._share = share if share is not None else range(len(dataset))
-        self._augment = augment
+        self._augment, self._gather = augment, gather
         self._ready: ReadyBatch | None = None
         self._raw: RawBatch | None = None
 
     def _batch(self) -> ReadyBatch | RawBatch:
+        if self._gather:
+            share = torch.arange(self._share.start, self._share.stop)
+            return self.dataset.__getitems__(make_keys(share, self.position))
         return self._drawn() if self._augment else self._all()
 
     def _all(self) -> ReadyBatch:

@@ -1,6 +1,6 @@
-"""A datamodule over two sets of images in memory: loaders, and the way of a batch to its device."""
+"""A datamodule over two sets of images: loaders, and the way of a batch to its device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_lazy.data.dataset import (
-    ImageSet,
     IndexedBatch,
+    KeyedSet,
     RawBatch,
     ReadyBatch,
     keep_batch,
@@ -40,19 +40,29 @@ class MemoryDataModule(pl.LightningDataModule):
     Attributes:
         train_set: Training images; plain indices give them without augmentation.
         val_set: Validation images.
+        val_sets: Several sets of them by name, each of which is validated on by itself and gives
+            ``val/<name>/acc``; None: `val_set` alone.
         preprocess: Makes (x, y) of bytes; None before `setup`.
+        gathers: Whether the training set draws more for an image than its crop.
     """
 
-    train_set: ImageSet
-    val_set: ImageSet
+    train_set: KeyedSet
+    val_set: KeyedSet
+    val_sets: Mapping[str, KeyedSet] | None = None
     preprocess: Callable[[RawBatch, torch.dtype], tuple[Tensor, Tensor]] | None = None
     batch_size: int | Literal["full"]
     eval_batch_size: int
     seed: int
     augment: bool
+    gathers: bool = False
     drop_last: bool
     num_workers: int
     pin_memory: bool
+
+    @property
+    def val_names(self) -> tuple[str, ...] | None:
+        """Names of the validation sets; ``None`` for a single one, which has no name."""
+        return None if self.val_sets is None else tuple(self.val_sets)
 
     def train_dataloader(self) -> ResumableLoader | RunLoader:
         """The shuffled loader of this rank, or all its images at once for batch_size="full"."""
@@ -65,26 +75,13 @@ class MemoryDataModule(pl.LightningDataModule):
             loader.trained = partial(_batch_is_trained, self.trainer)
         return loader
 
-    def val_dataloader(self) -> DataLoader[RawBatch]:
-        """The validation images of this rank, each of them once."""
-        rank, world_size = self._ranks()
-        size = len(self.val_set)
-        if size < world_size:
-            raise InputError(
-                f"expected at least one validation image for each of {world_size} devices, got "
-                f"{size}: raise n_val or use fewer devices"
-            )
-        sharded = ShardSampler(self.val_set, rank=rank, world_size=world_size)
-        return DataLoader(
-            self.val_set,
-            batch_size=even_batch_size(size, self.eval_batch_size, world_size),
-            sampler=sharded if world_size > 1 else None,
-            collate_fn=keep_batch,
-            generator=torch.Generator(),
-            **self._loader_arguments(),
-        )
+    def val_dataloader(self) -> DataLoader[RawBatch] | list[DataLoader[RawBatch]]:
+        """The validation images of this rank, each of them once; a loader for each set."""
+        if self.val_sets is None:
+            return self._validation_loader(self.val_set)
+        return [self._validation_loader(images) for images in self.val_sets.values()]
 
-    def test_dataloader(self) -> DataLoader[RawBatch]:
+    def test_dataloader(self) -> DataLoader[RawBatch] | list[DataLoader[RawBatch]]:
         """The same images as for validation: no set here has a third split."""
         return self.val_dataloader()
 
@@ -97,7 +94,8 @@ class MemoryDataModule(pl.LightningDataModule):
                 one attached, else torch's default.
 
         Returns:
-            x, of shape (n, d) or (n, channels, height, width), and y, int64 of shape (n,).
+            x, of shape (n, d) or (n, channels, height, width), and y, int64 of shape (n,), or
+            soft targets where the batch is mixed.
 
         Raises:
             InputError: Before `setup`.
@@ -121,11 +119,30 @@ class MemoryDataModule(pl.LightningDataModule):
         if type(batch) is not RawBatch:
             return batch
         pair = self.transform(batch)
-        if batch.where is None or (self.augment and batch.keys is not None):
+        drawn_anew = batch.keys is not None and (self.augment or self.gathers)
+        if batch.where is None or drawn_anew:
             return pair
         indexed = IndexedBatch(pair)
         indexed.places, indexed.source = batch.where.places, batch.where.source
         return indexed
+
+    def _validation_loader(self, images: KeyedSet) -> DataLoader[RawBatch]:
+        rank, world_size = self._ranks()
+        size = len(images)
+        if size < world_size:
+            raise InputError(
+                f"expected at least one validation image for each of {world_size} devices, got "
+                f"{size}: raise n_val or use fewer devices"
+            )
+        sharded = ShardSampler(images, rank=rank, world_size=world_size)
+        return DataLoader(
+            images,
+            batch_size=even_batch_size(size, self.eval_batch_size, world_size),
+            sampler=sharded if world_size > 1 else None,
+            collate_fn=keep_batch,
+            generator=torch.Generator(),
+            **self._loader_arguments(),
+        )
 
     def _shuffled_loader(
         self, batch_size: int, rank: int, world_size: int
@@ -166,6 +183,7 @@ class MemoryDataModule(pl.LightningDataModule):
             steps=max(1, self.trainer.max_steps if self.trainer else 1),
             share=contiguous_share(size, rank, world_size),
             augment=self.augment,
+            gather=self.gathers,
         )
 
     def _loader_arguments(self) -> dict[str, Any]:

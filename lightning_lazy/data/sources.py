@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_lazy.errors import InputError
 
-DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "folder"]
+DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder"]
 DATASETS: tuple[str, ...] = get_args(DatasetName)
 ROOT_VARIABLE = "LIGHTNING_LAZY_DATA"
 
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Published:
-    """What is known of a data set that torchvision downloads."""
+    """What is known of a data set that torchvision downloads; no names: as its files say."""
 
     torchvision_class: str
     place: str
@@ -73,6 +73,13 @@ _PUBLISHED = {
         (0.4914, 0.4822, 0.4465),
         (0.2023, 0.1994, 0.2010),
     ),
+    "cifar100": _Published(
+        "CIFAR100",
+        "cifar-100-python/",
+        (),
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+    ),
 }
 _DIGITS_TRAIN = 1437  # four fifths of the 1797 images
 _DIGITS_SPLIT_SEED = 1797
@@ -98,10 +105,10 @@ def download_published(name: str, root: str) -> None:
 
 
 def published_source(name: str, root: str) -> Source:
-    """MNIST, Fashion-MNIST or CIFAR-10 as torchvision stores them under `root`.
+    """MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100 as torchvision stores them under `root`.
 
     Args:
-        name: "mnist", "fashion_mnist" or "cifar10".
+        name: "mnist", "fashion_mnist", "cifar10" or "cifar100".
         root: Folder of the data sets.
 
     Returns:
@@ -121,7 +128,12 @@ def published_source(name: str, root: str) -> Source:
         return _channels_first(images[0][train]), _channels_first(images[1][test])
 
     return Source(
-        known.class_names, train_labels, test_labels, fetch, mean=known.mean, std=known.std
+        known.class_names or tuple(splits[0].classes),
+        train_labels,
+        test_labels,
+        fetch,
+        mean=known.mean,
+        std=known.std,
     )
 
 

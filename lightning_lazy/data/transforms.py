@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_lazy.data.augment import crop_and_flip
+from lightning_lazy.data.augment import PaddingMode, crop_and_flip
 from lightning_lazy.data.dataset import RawBatch
 from lightning_lazy.errors import InputError
 
@@ -32,7 +32,8 @@ class Transform:
         resolution: Side length after pooling, None for none (see `pool`).
         flatten: Whether the result is (n, d) rather than (n, c, h, w).
         augment: Whether batches that carry keys are cropped and mirrored (see `crop_and_flip`).
-        padding: Zero pixels on each side before the crop.
+        padding: Pixels on each side before the crop.
+        padding_mode: Zeros, or the image mirrored at its border.
         seed: Seed of the augmentation.
     """
 
@@ -44,6 +45,7 @@ class Transform:
     flatten: bool = True
     augment: bool = False
     padding: int = 4
+    padding_mode: PaddingMode = "zeros"
     seed: int = 0
 
     def __call__(self, raw: RawBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -59,7 +61,13 @@ class Transform:
         """
         images = raw.images
         if self.augment and raw.keys is not None:
-            images = crop_and_flip(images, raw.keys, padding=self.padding, seed=self.seed)
+            images = crop_and_flip(
+                images,
+                raw.keys,
+                padding=self.padding,
+                padding_mode=self.padding_mode,
+                seed=self.seed,
+            )
         x = images.to(torch.float64 if dtype == torch.float64 else torch.float32)
         if self.resolution is not None:
             x = pool(x, self.resolution)

@@ -47,6 +47,11 @@ class Loss(nn.Module):
         self.factor = check_number("factor", factor)
         self.targets: Targets = targets
 
+    @property
+    def takes_mixtures(self) -> bool:
+        """Whether it can be fitted to shares of the classes, or for one output to shares of ±1."""
+        return self.targets != "one_vs_all"
+
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Reduced loss: the mean or sum of `per_sample`.
 

@@ -57,6 +57,11 @@ class MarginLoss(Loss):
 
     encodings = ("one_vs_all", "binary")
 
+    @property
+    def takes_mixtures(self) -> bool:
+        """False: a margin has no meaning for a mixture of classes."""
+        return False
+
 
 class SoftHingeLoss(MarginLoss):
     """Soft hinge ℓ = (1/β) ln(1 + e^{β(1 - y f)}), equation (14) of Kanoh & Sugiyama 2021.

@@ -28,6 +28,8 @@ class ResNet(ConvNet):
         outputs: number of outputs.
         width: factor on all channels, which are rounded, to at least 1.
         batch_norm: whether BatchNorm follows the convolutions, which then have no biases.
+        running_averages: whether BatchNorm in evaluation normalises by averages over the training;
+            else by the statistics of the batch.
         activation: `relu`, `softplus` or `linear`, inside and at the end of each block.
         beta: β of the softplus.
         init: distribution of the initial weights, see `initialize_`.
@@ -47,6 +49,7 @@ class ResNet(ConvNet):
         *,
         width: float = 1.0,
         batch_norm: bool = False,
+        running_averages: bool = True,
         activation: Activation = "relu",
         beta: float = 5.0,
         init: Init = "xavier_normal",
@@ -54,7 +57,7 @@ class ResNet(ConvNet):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(in_channels, image_size)
-        style = Style(activation, beta, batch_norm)
+        style = Style(activation, beta, batch_norm, running_averages)
         channels = widened(64, width)
         layers: list[nn.Module] = [style.convolution(in_channels, channels), *style.act(channels)]
         for stage, target in enumerate(widened(64 * 2**k, width) for k in range(4)):

@@ -41,6 +41,8 @@ class VGG(ConvNet):
             a max pooling, such as `[8, "M", 16, 16, "M"]`.
         width: factor on all channels, which are rounded, to at least 1.
         batch_norm: whether BatchNorm follows the convolutions, which then have no biases.
+        running_averages: whether BatchNorm in evaluation normalises by averages over the training;
+            else by the statistics of the batch.
         activation: `relu`, `softplus` or `linear`, behind each convolution.
         beta: β of the softplus.
         init: distribution of the initial weights, see `initialize_`.
@@ -66,6 +68,7 @@ class VGG(ConvNet):
         plan: Plan | Sequence[int | str] = "vgg11",
         width: float = 1.0,
         batch_norm: bool = False,
+        running_averages: bool = True,
         activation: Activation = "relu",
         beta: float = 5.0,
         init: Init = "xavier_normal",
@@ -83,7 +86,7 @@ class VGG(ConvNet):
                 f"plan must have {most} poolings at most, for images of {sides[0]}x{sides[1]}, got "
                 f"{poolings}; pass a larger image_size or another plan"
             )
-        style = Style(activation, beta, batch_norm)
+        style = Style(activation, beta, batch_norm, running_averages)
         layers: list[nn.Module] = []
         for entry in plan:
             if entry == "M":

@@ -43,13 +43,16 @@ class InverseTime(LambdaLR):
 class StepDecay(LambdaLR):
     """η(t) = η₀ · factorᵐ, m the number of milestones passed: those with t ≥ milestone.
 
-    Lewkowycz & Gur-Ari 2020, figure 1a: factor 0.2 at 0.3T, 0.6T and 0.9T.
+    Lewkowycz & Gur-Ari 2020, figure 1a: factor 0.2 at 0.3T, 0.6T and 0.9T, which is
+    `milestones=[0.3, 0.6, 0.9], total=T`.
 
     Args:
         optimizer: its learning rates at this moment are the η₀ of its groups.
         factor: above 0.
         milestones: in ticks, ascending, above 0; they need not be integers.
         every: instead of milestones, a distance in ticks: m = ⌊t/every⌋.
+        warmup: ticks at the start in which the rate rises linearly: times (t + 1)/warmup up to 1.
+        total: ticks that milestones, distance and warm-up are given in shares of.
 
     Raises:
         InputError: a number out of range, or not exactly one of `milestones` and `every`.
@@ -61,6 +64,9 @@ class StepDecay(LambdaLR):
         factor: float,
         milestones: Sequence[float] | None = None,
         every: float | None = None,
+        *,
+        warmup: float = 0.0,
+        total: float = 1.0,
     ) -> None:
         if (milestones is None) == (every is None):
             raise InputError(
@@ -72,8 +78,14 @@ class StepDecay(LambdaLR):
             raise InputError(
                 f"milestones must be above 0 and ascending, got {marks}; sort or drop some"
             )
-        distance = None if every is None else check_number("every", every)
-        super().__init__(optimizer, _StepDecay(check_number("factor", factor), marks, distance))
+        unit = check_number("total", total)
+        decay = _StepDecay(
+            check_number("factor", factor),
+            [mark * unit for mark in marks],
+            None if every is None else check_number("every", every) * unit,
+            check_number("warmup", warmup, zero=True) * unit,
+        )
+        super().__init__(optimizer, decay)
 
 
 class Constant(LambdaLR):
@@ -96,15 +108,19 @@ class _InverseTime:
 
 
 class _StepDecay:
-    def __init__(self, factor: float, milestones: list[float], every: float | None) -> None:
+    def __init__(
+        self, factor: float, milestones: list[float], every: float | None, warmup: float
+    ) -> None:
         self.factor = factor
         self.milestones = milestones
         self.every = every
+        self.warmup = warmup
 
     def __call__(self, tick: int) -> float:
+        rise = min(1.0, (tick + 1) / self.warmup) if self.warmup else 1.0
         if self.every is not None:
-            return self.factor ** math.floor(tick / self.every)
-        return self.factor ** sum(tick >= milestone for milestone in self.milestones)
+            return rise * self.factor ** math.floor(tick / self.every)
+        return rise * self.factor ** sum(tick >= milestone for milestone in self.milestones)
 
 
 class _Constant:

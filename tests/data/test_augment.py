@@ -114,3 +114,16 @@ def test_torchvision_pads_the_same_way() -> None:
     theirs = torch.stack(windows + [window.flip(-1) for window in windows])
     match = (ours[:, None] == theirs[None]).flatten(2).all(2)
     assert bool(match.any(1).all())
+
+
+@pytest.mark.parametrize("padding", [1, 4])
+def test_reflected_borders_equal_numpys(images: torch.Tensor, padding: int) -> None:
+    # Oracle: numpy's padding of each image; the draws are those of the test with zeros.
+    keys = make_keys(torch.arange(50), epoch=3)
+    mirrored = crop_and_flip(images, keys, padding=padding, padding_mode="reflect", seed=7)
+    for image, key, ours in zip(images.numpy(), keys.tolist(), mirrored.numpy(), strict=True):
+        padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)), mode="reflect")
+        top, left, coin = reference_words(7, key)
+        top, left = top * (2 * padding + 1) >> 32, left * (2 * padding + 1) >> 32
+        window = padded[:, top : top + 6, left : left + 9]
+        assert np.array_equal(ours, window[:, :, ::-1] if coin >> 31 else window)

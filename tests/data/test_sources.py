@@ -92,7 +92,27 @@ def test_cifar_pickles_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert source.class_names[3] == "cat"
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_cifar100_takes_fine_labels_and_their_names_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cifar = pytest.importorskip("torchvision.datasets.cifar").CIFAR100
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name, label in (("train", 7), ("test", 99)):
+        data = np.full((2, 3072), label, dtype=np.uint8)
+        content = {"data": data, "fine_labels": [label, 0], "coarse_labels": [1, 1]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    names = [f"kind {number}" for number in range(100)]
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    monkeypatch.setattr(cifar, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": None})
+    source = published_source("cifar100", str(tmp_path))
+    assert source.train_labels.tolist() == [7, 0]
+    assert source.test_labels.tolist() == [99, 0]
+    assert source.class_names[99] == "kind 99"
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
 def test_missing_data_and_no_network_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -24,6 +24,7 @@ from torch import nn
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import (
     ActivationStability,
+    AutoL2,
     CatapultMonitor,
     DivergenceGuard,
     FrozenParameters,
@@ -31,6 +32,7 @@ from lightning_lazy.callbacks import (
     LinearizationGap,
     NeuralTangentKernel,
     ParameterDistance,
+    PeakTime,
 )
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import CrossEntropyLoss, SoftHingeLoss
@@ -67,7 +69,7 @@ class DropoutNet(nn.Module):
 
 
 def mini_batches(seed: int) -> dict[str, Any]:
-    """Augmented mini-batches, dropout, BatchNorm, Adam, a schedule by epochs."""
+    """Augmented mini-batches, every other time mixed, dropout, BatchNorm, Adam, a schedule."""
     torch.manual_seed(seed)
     return {
         "module": ScaledLightningModule(
@@ -79,7 +81,7 @@ def mini_batches(seed: int) -> dict[str, Any]:
             centering="none",
         ),
         "data": ImageDataModule("digits", n_train=150, n_val=60, batch_size=20, augment=True,
-                                padding=1, seed=seed),
+                                padding=1, mixup=(None, 1.0)[seed % 2], seed=seed),
         "trainer": {"max_epochs": 4},
         "every_n_steps": (None, 3, 8, 5)[seed % 4],
         "log": None,
@@ -137,6 +139,8 @@ def fit(family: str, seed: int, folder: Path, kill_after: int | None) -> None:
         HessianTopEigenvalues(2, every_n_steps=run["log"], size=20, overlap=True),
         NeuralTangentKernel(every_n_steps=run["log"], size=4),
         CatapultMonitor(size=10),
+        AutoL2(0.03, period=2, refractory=0.003, size=20),
+        PeakTime(l2=0.03, budget=100),
     ]
     if kill_after is not None:
         # First or last in the order of hooks, by chance.

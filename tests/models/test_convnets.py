@@ -225,7 +225,7 @@ def test_dropout_acts_in_training_between_the_convolutions_of_a_block():
         ScaledModel(net)
 
 
-@pytest.mark.parametrize("kind", ["wide_resnet", "cnn"])
+@KINDS
 def test_batch_statistics_in_evaluation_where_there_are_no_running_averages(kind):
     net = small(kind, batch_norm=True, running_averages=False)
     x = images(kind, dtype=torch.float32)

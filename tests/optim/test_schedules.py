@@ -25,6 +25,18 @@ CASES = {
         partial(StepDecay, factor=0.2, milestones=[6, 12.5, 18]),
         lambda t: 0.2 ** ((t >= 6) + (t >= 13) + (t >= 18)),
     ),
+    "shares": (
+        partial(StepDecay, factor=0.2, milestones=[0.3, 0.6, 0.9], total=20),
+        lambda t: 0.2 ** ((t >= 6) + (t >= 12) + (t >= 18)),
+    ),
+    "warmup": (
+        partial(StepDecay, factor=0.1, milestones=[0.5], warmup=0.25, total=18),
+        lambda t: min(1, (t + 1) / 4.5) * 0.1 ** (t >= 9),
+    ),
+    "warmup_every": (
+        partial(StepDecay, factor=0.5, every=4, warmup=3),
+        lambda t: min(1, (t + 1) / 3) * 0.5 ** (t // 4),
+    ),
     "no_milestones": (partial(StepDecay, factor=0.2, milestones=[]), lambda t: 1.0),
     "constant": (Constant, lambda t: 1.0),
 }
@@ -94,6 +106,12 @@ def test_copies_and_pickles(case, duplicate):
         (InverseTime, {"beta": 1, "ticks_per_unit": 0}, "ticks_per_unit must be finite and above"),
         (StepDecay, {"factor": 0, "every": 3}, "factor must be finite and above 0, got 0"),
         (StepDecay, {"factor": 0.1, "every": 0}, "every must be finite and above 0, got 0"),
+        (
+            StepDecay,
+            {"factor": 0.1, "every": 2, "warmup": -1},
+            "warmup must be finite and at least",
+        ),
+        (StepDecay, {"factor": 0.1, "every": 2, "total": 0}, "total must be finite and above 0"),
         (StepDecay, {"factor": 0.1}, "needs one of milestones and every, got None and None"),
         (
             StepDecay,
