@@ -1,89 +1,55 @@
 """What the callbacks that look at the Hessian of the loss share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from lightning_lazy.callbacks._probe import Probe, Split, default_forward, first_element
-from lightning_lazy.callbacks._start import refuse_sharded
-from lightning_lazy.callbacks._training_loss import (
-    LossFunction,
-    refuse_manual_optimization,
-    silenced,
-    training_loss,
+from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
+from lightning_lazy.callbacks._curvature_options import CurvatureOptions, minimized_loss
+from lightning_lazy.callbacks._training_loss import repeatable, silenced, training_loss
+from lightning_lazy.curvature.functional import (
+    ModelFunction,
+    batch_statistics,
+    differentiable,
+    trained_parameters,
 )
-from lightning_lazy.checks import check_choice
-from lightning_lazy.curvature.functional import ModelFunction, batch_statistics, differentiable
 from lightning_lazy.curvature.gauss_newton import GaussNewtonOperator
 from lightning_lazy.curvature.hessian import HessianOperator
-from lightning_lazy.curvature.micro_batches import MicroBatchOperator, count_examples
+from lightning_lazy.curvature.micro_batches import MicroBatchOperator, count_examples, split_batch
+from lightning_lazy.curvature.vectors import Reduce
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import undisturbed
 
-Matrix = Literal["hessian", "gauss_newton"]
-Statistics = Literal["running", "batch"]
-LossOfOutputs = Callable[[Any, Tensor, Any], Tensor]
 
+class LossCurvature(CurvatureOptions):
+    """The curvature that the options ask for, of the loss of a module in training."""
 
-def minimized_loss(pl_module: Any, output: Tensor, batch: Any) -> Tensor:
-    """Return the loss of outputs, for modules that have ``minimized_loss(output, target)``."""
-    loss: Tensor = pl_module.minimized_loss(output, batch[1])
-    return loss
+    def batches(self, callback: Any, trainer: Any, pl_module: Any) -> list[Any]:
+        """Return this rank's batches of the callback's probe set.
 
-
-@dataclass(frozen=True)
-class LossCurvature:
-    """Which matrix of which loss is looked at, and how.
-
-    Args:
-        split: The set that the probe is taken from.
-        size: Number of probe samples.
-        batch_size: Samples in one pass.
-        matrix: The ``hessian`` or the ``gauss_newton`` matrix.
-        loss_fn: ``loss_fn(pl_module, batch)``; ``None``: that of ``training_step``.
-        forward: For Gauss–Newton: ``forward(pl_module, batch)`` gives the outputs.
-        loss_of_outputs: For Gauss–Newton: ``loss_of_outputs(pl_module, output, batch)``.
-        statistics: What BatchNorm normalises by.
-        autocast: Whether to compute under the Trainer's mixed precision.
-
-    Raises:
-        InputError: An option is unknown.
-    """
-
-    split: Split = "train"
-    size: int | None = None
-    batch_size: int = 250
-    matrix: Matrix = "hessian"
-    loss_fn: LossFunction | None = None
-    forward: Callable[[Any, Any], Any] = default_forward
-    loss_of_outputs: LossOfOutputs = minimized_loss
-    statistics: Statistics = "running"
-    autocast: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("matrix", self.matrix, get_args(Matrix))
-        check_choice("statistics", self.statistics, get_args(Statistics))
-
-    def probe(self) -> Probe:
-        """Return the probe set, not loaded yet."""
-        return Probe(self.split, self.size, self.batch_size)
-
-    def check(self, callback: Any, trainer: Any, pl_module: Any) -> None:
-        """Raise an `InputError` if this can't be measured, for the callback that wants it."""
-        refuse_sharded(callback, trainer)
-        name = type(callback).__name__
-        if self.matrix == "hessian" and self.loss_fn is None:
-            refuse_manual_optimization(pl_module, name)
-        own = self.loss_of_outputs is minimized_loss
-        if self.matrix == "gauss_newton" and own and not hasattr(pl_module, "minimized_loss"):
+        Raises:
+            InputError: They can't be had, or there is nothing to differentiate in.
+        """
+        name = type(pl_module).__name__
+        if not trained_parameters(pl_module):
             raise InputError(
-                f"{name} can't tell how {type(pl_module).__name__} makes its loss of its outputs: "
-                "pass loss_of_outputs=function(module, output, batch)"
+                f"{type(callback).__name__} found no parameters that require gradients in {name}: "
+                "leave the callback out"
             )
+        several = isinstance(trainer.train_dataloader, Mapping | Sequence)
+        own = self.matrix == "hessian" and self.loss_fn is None
+        if several and own and self.split == "train":
+            raise InputError(
+                f"the training_step of {name} takes batches of several loaders at once: pass "
+                "loss_fn=function(module, batch), for batches of the first one, or on='batch'"
+            )
+        batches: list[Any] = callback.probe.batches(trainer, whole=self.statistics == "batch")
+        return batches
 
     @contextmanager
     def operator(
@@ -91,37 +57,102 @@ class LossCurvature:
     ) -> Iterator[MicroBatchOperator]:
         """Give the matrix of the loss over the batches of all ranks; inside, nothing is logged."""
         norms = batch_statistics(pl_module) if self.statistics == "batch" else nullcontext()
-        precision = trainer.precision_plugin.forward_context() if self.autocast else nullcontext()
         with ExitStack() as stack:
             stack.enter_context(undisturbed(pl_module))
-            for one in (norms, silenced(pl_module), precision, differentiable(pl_module)):
+            for one in (norms, silenced(pl_module), differentiable(pl_module)):
                 stack.enter_context(one)
+            stack.enter_context(buffers_of_rank_zero(pl_module))
+            stack.enter_context(torch.autocast(pl_module.device.type, enabled=False))
             stack.enter_context(torch.enable_grad())
-            yield self._build(trainer, pl_module, batches)
+            stack.enter_context(_clear_about_single_samples())
+            yield self._build(trainer, pl_module, [_out_of_inference(batch) for batch in batches])
 
     def _build(self, trainer: Any, pl_module: Any, batches: list[Any]) -> MicroBatchOperator:
         def reduce(value: Tensor) -> Tensor:
             return trainer.strategy.reduce(value, reduce_op="sum")
 
-        sizes = [self._examples(batch) for batch in batches]
-        total = reduce(torch.tensor(float(sum(sizes)), device=pl_module.device)).item()
-        weights = [size / total for size in sizes]
+        def as_asked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            """Return the function in the precision asked for, with the same draws every time."""
+
+            def compute(*arguments: Any) -> Tensor:
+                with self._precision(trainer):
+                    return function(*arguments)
+
+            return repeatable(compute)
+
+        options: dict[str, Any] = {"weights": self._weights(pl_module, batches, reduce)}
+        options["reduce"] = reduce
+        dtype = self._dtype(pl_module)
         if self.matrix == "hessian":
-            loss = ModelFunction(pl_module, self.loss_fn or training_loss)
-            parameters = loss.current()
-            return HessianOperator(loss.at, parameters, batches, weights=weights, reduce=reduce)
-        function = ModelFunction(pl_module, self.forward)
+            loss = ModelFunction(pl_module, as_asked(self.loss_fn or training_loss), dtype)
+            return HessianOperator(loss.at, loss.current(), batches, **options)
+        outputs = ModelFunction(pl_module, as_asked(self.forward), dtype)
+        loss_of_outputs = partial(as_asked(self.loss_of_outputs), pl_module)
         return GaussNewtonOperator(
-            function.at,
-            lambda output, batch: self.loss_of_outputs(pl_module, output, batch),
-            function.current(),
-            batches,
-            weights=weights,
-            reduce=reduce,
+            outputs.at, loss_of_outputs, outputs.current(), batches, **options
         )
 
-    def _examples(self, batch: Any) -> int:
-        """Return the number of examples: the length of the inputs, else of all tensors."""
-        if torch.is_tensor(batch) or isinstance(batch, list | tuple):
-            return len(first_element(batch))
-        return count_examples(batch)
+    def _precision(self, trainer: Any) -> AbstractContextManager[Any]:
+        wanted = self.autocast or trainer.precision == "64-true"  # that sets the default type
+        return trainer.precision_plugin.forward_context() if wanted else nullcontext()
+
+    def _dtype(self, pl_module: Any) -> torch.dtype | None:
+        """Return the type to compute in: weights in half precision are taken to single."""
+        kinds = {p.dtype for p in trained_parameters(pl_module).values()}
+        half = bool(kinds & {torch.float16, torch.bfloat16})
+        return torch.float32 if half and not self.autocast else None
+
+    def _weights(self, pl_module: Any, batches: list[Any], reduce: Reduce) -> list[float]:
+        """Return the weights of this rank's batches in the loss over those of all ranks."""
+        if self._reduction(pl_module) == "sum":
+            return [1.0] * len(batches)
+        sizes = [_examples(batch, alone=len(batches) == 1) for batch in batches]
+        total = reduce(torch.tensor(float(sum(sizes)), device=pl_module.device)).item()
+        return [size / total for size in sizes]
+
+    def _reduction(self, pl_module: Any) -> str:
+        """Return how the loss reduces over samples; that of a scaled module says it."""
+        if self.reduction is not None:
+            return self.reduction
+        own = self.loss_fn is None and self.loss_of_outputs is minimized_loss
+        loss = pl_module.loss if own and hasattr(pl_module, "minimized_loss") else None
+        reduction: str = getattr(loss, "samples", getattr(loss, "reduction", "mean"))
+        return reduction
+
+
+@contextmanager
+def _clear_about_single_samples() -> Iterator[None]:
+    """Say what can be done about a last batch that is too small for BatchNorm."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "with statistics='batch' a batch must hold more than one sample, got one at the end of "
+            "the probe set: change size or batch_size"
+        ) from error
+
+
+def parts_of(batch: Any, max_examples_at_once: int) -> list[Any]:
+    """Return a batch in micro-batches; whole where its examples can't be told apart."""
+    try:
+        return split_batch(batch, max_examples_at_once)
+    except InputError:
+        return [batch]
+
+
+def _examples(batch: Any, alone: bool) -> int:
+    """Return the number of examples, the length of the inputs; any will do for one batch alone."""
+    inputs = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    try:
+        return count_examples(inputs)
+    except InputError:
+        if alone:
+            return 1
+        raise
+
+
+def _out_of_inference(batch: Any) -> Any:
+    """Return a batch whose tensors may take part in differentiation."""
+    return apply_to_collection(batch, Tensor, lambda t: t.clone() if t.is_inference() else t)

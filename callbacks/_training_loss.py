@@ -2,13 +2,16 @@
 
 import copy
 import inspect
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torchmetrics import Metric
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
 
 from lightning_lazy.errors import InputError
 
@@ -25,8 +28,9 @@ def training_loss(pl_module: Any, batch: Any) -> Tensor:
     """
     if hasattr(pl_module, "loss_of"):
         return pl_module.loss_of(batch)
-    wanted = inspect.signature(pl_module.training_step).parameters
-    output = pl_module.training_step(*(batch, 0)[: max(1, len(wanted))])
+    wanted = inspect.signature(pl_module.training_step).parameters.values()
+    only_batch = len(wanted) == 1 and all(p.kind is not p.VAR_POSITIONAL for p in wanted)
+    output = pl_module.training_step(batch) if only_batch else pl_module.training_step(batch, 0)
     loss = output.get("loss") if isinstance(output, dict) else output
     if not torch.is_tensor(loss):
         raise InputError(
@@ -46,35 +50,94 @@ def refuse_manual_optimization(pl_module: Any, callback: str) -> None:
         )
 
 
+def repeatable(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function that draws the same random numbers in every call.
+
+    A loss that draws (noise, masks, mixed-up samples) is then one function of the parameters. Call
+    it where the random state is restored afterwards.
+    """
+
+    def same_draws(*arguments: Any) -> Tensor:
+        random.seed(0)
+        np.random.seed(0)
+        torch.default_generator.manual_seed(0)
+        # `torch.manual_seed` takes a millisecond where there is no GPU.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(0)
+        return function(*arguments)
+
+    return same_draws
+
+
 @contextmanager
 def silenced(pl_module: Any) -> Iterator[None]:
     """Let ``training_step`` run without logging and without a trace in metrics and buffers.
 
-    ``log`` and ``log_dict`` do nothing inside. What a module writes elsewhere (its logger's
-    experiment, lists of its own) can't be seen from here: then pass ``loss_fn``.
+    Inside, ``log`` and ``log_dict`` do nothing, and metrics are copies. What a module writes
+    elsewhere (its logger's experiment, lists of its own) can't be seen from here: then pass
+    ``loss_fn``.
+
+    Raises:
+        InputError: On exit, parameters that are not trained were moved.
     """
-    metrics = [part for part in pl_module.modules() if isinstance(part, Metric)]
-    kept = [_metric_state(metric) for metric in metrics]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in pl_module.buffers()]
+    metrics = list(_metrics(pl_module))
+    buffers = [
+        (part, name, buffer, buffer.detach().clone())
+        for part in pl_module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    frozen = _sums(pl_module)
     pl_module.log = pl_module.log_dict = _do_nothing
+    for (parent, name, _), metric in zip(metrics, _fresh_copies(metrics), strict=True):
+        setattr(parent, name, metric)
     try:
         yield
     finally:
         del pl_module.log, pl_module.log_dict
-        for metric, state in zip(metrics, kept, strict=True):
-            for name, value in state.items():
-                setattr(metric, name, value)
+        for parent, name, metric in metrics:
+            setattr(parent, name, metric)
         with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+            for part, name, buffer, value in buffers:
+                setattr(part, name, buffer)
+                if not buffer.is_inference():  # those can't be written to, so they were not
+                    buffer.copy_(value)
+    if not torch.equal(frozen, _sums(pl_module)):
+        raise InputError(
+            f"{type(pl_module).__name__}.training_step moves parameters that are not trained, as a "
+            "measurement must not: pass loss_fn=function(module, batch) to the callback"
+        )
 
 
-def _metric_state(metric: Metric) -> dict[str, Any]:
-    """Return everything of a metric that an update changes."""
-    private = {
-        name: getattr(metric, name) for name in ("_update_count", "_computed", "_forward_cache")
-    }
-    return private | {name: copy.deepcopy(value) for name, value in metric.metric_state.items()}
+def _metrics(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Give outermost metrics and collections of them, each with its parent and all its names."""
+    for name, child in module._modules.items():
+        if isinstance(child, Metric | MetricCollection):
+            yield module, name, child
+        elif child is not None:
+            yield from _metrics(child)
+
+
+def _fresh_copies(metrics: list[tuple[nn.Module, str, nn.Module]]) -> list[nn.Module]:
+    """Return copies of metrics that have seen nothing."""
+    parts = [part for *_, one in metrics for part in one.modules() if isinstance(part, Metric)]
+    # What the metrics have seen, and what they made of it, need not be copied.
+    tensors: list[Tensor] = []
+    for part in parts:
+        held = [part.metric_state, part._computed, part._forward_cache]
+        apply_to_collection(held, Tensor, tensors.append)
+    known = {id(tensor): tensor for tensor in tensors}
+    # All at once, since some share their parts.
+    copies: list[nn.Module] = copy.deepcopy([one for *_, one in metrics], known)
+    for inner in (inner for module in copies for inner in module.modules()):
+        if isinstance(inner, Metric):
+            inner.reset()
+    return copies
+
+
+def _sums(module: nn.Module) -> Tensor:
+    """Return the sums of parameters that are not trained, which tell whether they moved."""
+    frozen = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
+    return torch.tensor([p.detach().sum(dtype=torch.float64).nan_to_num() for p in frozen])
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

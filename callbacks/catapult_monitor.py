@@ -1,10 +1,8 @@
 """Says whether a run was lazy, a catapult or divergent: the phase of its learning rate."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -12,24 +10,22 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
+from lightning_lazy.callbacks._loss_history import LossHistory, batches_in_pass
 from lightning_lazy.callbacks._probe import Probe, Split, net_forward
+from lightning_lazy.callbacks._report import store_report
 from lightning_lazy.callbacks._start import refuse_sharded
 from lightning_lazy.callbacks._training_loss import LossFunction
 from lightning_lazy.callbacks.hessian_top_eigenvalues import HessianTopEigenvalues
 from lightning_lazy.checks import check_choice, check_number
-from lightning_lazy.curvature.functional import ModelFunction
-from lightning_lazy.curvature.gauss_newton import GaussNewtonOperator
-from lightning_lazy.curvature.lanczos import lanczos
+from lightning_lazy.curvature.functional import ModelFunction, differentiable
+from lightning_lazy.curvature.kernel_top import largest_eigenvalue
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import undisturbed
 from lightning_lazy.laziness.phase import Kernel, Phase, judge_phase
-from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
 
 CODES = {"lazy": 0, "catapult": 1, "divergent": 2, "none": -1}
 """The number that stands for each verdict where only numbers are logged."""
-
-_FLUSH = 50
-"""Losses that are kept on the device before they are reduced over ranks and fetched."""
 
 
 class CatapultMonitor(PeriodicCallback):
@@ -39,7 +35,8 @@ class CatapultMonitor(PeriodicCallback):
     verdict (Huang, Du, Xu & Liu 2020) of the losses that ``training_step`` returned, averaged over
     ranks, and of λ, the top eigenvalue of the tangent kernel Θ/n on a probe of the training set, at
     the start and at the end. The phases are those of gradient descent: where a batch is not the
-    whole training set, the losses are means over a pass through it.
+    whole training set, the losses are means over passes through it, which do not show what rises
+    and falls within the first one.
 
     Logs λ as ``ntk/top1`` (``curvature/hessian_top1`` for the Hessian) and, at the end,
     ``curvature/lr_times_start`` (η λ₀, η the largest learning rate at the start) and
@@ -68,7 +65,8 @@ class CatapultMonitor(PeriodicCallback):
 
     Raises:
         InputError: An argument is out of range; at setup, the module optimises by itself or
-            parameters are sharded; at the start of training, the probe set can't be had.
+            parameters are sharded; at the start of training, the probe set can't be had, or a run
+            is resumed from a checkpoint without its start.
     """
 
     phase: Phase | None = None
@@ -97,8 +95,7 @@ class CatapultMonitor(PeriodicCallback):
         self._hessian = HessianTopEigenvalues(
             split=split, size=size, batch_size=batch_size, loss_fn=loss_fn
         )
-        self._losses: list[float] = []
-        self._pending: list[Tensor] = []  # of this rank, since the last flush
+        self._history = LossHistory()
         self._gain: Tensor | None = None
         self._kernel_start = self._lr = math.nan
         self._ended = False
@@ -117,21 +114,23 @@ class CatapultMonitor(PeriodicCallback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Note η and λ₀."""
+        self._ended = False
         if trainer.global_step == 0:
             rates = [group["lr"] for one in trainer.optimizers for group in one.param_groups]
             self._lr = float(max(rates))
+        elif math.isnan(self._lr):
+            raise InputError(
+                f"the checkpoint holds no start of training for {type(self).__name__}: start a new "
+                "run, or load the weights without ckpt_path to count from them"
+            )
         super().on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take in the loss of this batch; measure λ if that is due."""
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if torch.is_tensor(loss):
-            self._pending.append(loss.detach().double())
-            if len(self._pending) >= _FLUSH:
-                self._flush()
-        self._gain = _gain(trainer.optimizers) if _in_pass(trainer) == 1 else None
+        self._history.add(trainer, outputs)
+        self._gain = _gain(trainer.optimizers) if batches_in_pass(trainer) == 1 else None
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
             self._measure_once(trainer, pl_module)
 
@@ -140,7 +139,6 @@ class CatapultMonitor(PeriodicCallback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure λ and give the verdict."""
-        self._flush()
         self._measured_at, self._ended = -1, True  # λ of this step may have been logged, no verdict
         self._measure_once(trainer, pl_module)
 
@@ -152,14 +150,13 @@ class CatapultMonitor(PeriodicCallback):
             self._kernel_start = top
         if not self._ended:
             return {name: top}
-        losses = _by_pass(self._losses, _in_pass(trainer))
+        losses = self._history.by_pass(trainer)
         if len(losses) < 2:
             rank_zero_warn("CatapultMonitor needs two passes through the data: no verdict")
             return {name: top}
         self.phase = self._judge(losses, top)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on all ranks
-        if trainer.is_global_zero:
-            self._store(self.phase, folder, trainer.global_step)
+        text = describe(self.phase, trainer.global_step)
+        store_report(trainer, "phase", self.name, text, asdict(self.phase))
         return {
             name: top,
             "curvature/lr_times_start": self.phase.lr_times_start,
@@ -177,19 +174,13 @@ class CatapultMonitor(PeriodicCallback):
             reduced: Tensor = trainer.strategy.reduce(value, reduce_op="sum")
             return reduced
 
-        with undisturbed(pl_module):
+        with (
+            undisturbed(pl_module),
+            differentiable(pl_module),
+            buffers_of_rank_zero(pl_module),
+        ):
             function = ModelFunction(pl_module, self.forward)
-            at = function.current()
-            with torch.no_grad():
-                own = sum(len(function.at(at, batch)) for batch in batches)
-            device = next(iter(at.values())).device
-            total = float(reduce(torch.tensor(float(own), device=device)))
-            # JᵀJ/n, which has the eigenvalues of the kernel J Jᵀ/n beside zeros.
-            operator = GaussNewtonOperator(
-                function.at, _half_square, at, batches, weights=[1 / total] * len(batches),
-                reduce=reduce,
-            )  # fmt: skip
-            return float(lanczos(operator, tolerance=1e-6).values[0])
+            return largest_eigenvalue(function.at, function.current(), batches, reduce=reduce)
 
     def _judge(self, losses: list[float], top: float) -> Phase:
         return judge_phase(
@@ -203,29 +194,11 @@ class CatapultMonitor(PeriodicCallback):
             kernel_tolerance=self.kernel_tolerance,
         )
 
-    def _flush(self) -> None:
-        """Fetch the losses in hand, averaged over ranks."""
-        if self._pending:
-            ranks = gather(torch.stack(self._pending).tolist())
-            self._losses += [sum(losses) / len(ranks) for losses in zip(*ranks, strict=True)]
-            self._pending = []
-
-    def _store(self, phase: Phase, folder: Path, step: int) -> None:
-        print(describe(phase, step), flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        suffix = "" if self.name is None else f"-{self.name}"
-        stored = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(phase).items()
-        }
-        text = json.dumps({"step": step} | stored, indent=2)
-        (folder / f"phase{suffix}.json").write_text(text + "\n")
-
     def state_dict(self) -> dict[str, Any]:
         """Return the start, and the losses so far."""
-        self._flush()
+        self._history.flush()
         return super().state_dict() | {
-            "losses": torch.tensor(self._losses, dtype=torch.float64),
+            "losses": torch.tensor(self._history.losses, dtype=torch.float64),
             "gain": self._gain,
             "kernel_start": self._kernel_start,
             "lr": self._lr,
@@ -235,7 +208,7 @@ class CatapultMonitor(PeriodicCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue as if nothing had happened."""
         super().load_state_dict(state_dict)
-        self._losses, self._gain = state_dict["losses"].tolist(), state_dict["gain"]
+        self._history.losses, self._gain = state_dict["losses"].tolist(), state_dict["gain"]
         self._kernel_start, self._lr = state_dict["kernel_start"], state_dict["lr"]
         self._hessian.load_state_dict(state_dict["hessian"])
 
@@ -254,24 +227,6 @@ def describe(phase: Phase, step: int) -> str:
             "rises above 2",
         )
     )
-
-
-def _half_square(output: Tensor, batch: Any) -> Tensor:
-    return output.square().sum() / 2
-
-
-def _in_pass(trainer: Any) -> float:
-    """Return the number of batches that make a pass through the training set."""
-    if is_full_batch(trainer):
-        return 1
-    return steps_per_epoch(trainer) * trainer.accumulate_grad_batches
-
-
-def _by_pass(losses: list[float], batches: float) -> list[float]:
-    """Return the means over passes; a part of one at the end is left out."""
-    size = int(batches) if math.isfinite(batches) else _FLUSH
-    passes = range(0, len(losses) - size + 1, size)
-    return [math.fsum(losses[first : first + size]) / size for first in passes]
 
 
 def _gain(optimizers: Any) -> Tensor | None:

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 
 from lightning_lazy.callbacks._base import PeriodicCallback
-from lightning_lazy.callbacks._curvature import (
-    LossCurvature,
+from lightning_lazy.callbacks._curvature import LossCurvature
+from lightning_lazy.callbacks._curvature_options import (
     LossOfOutputs,
     Matrix,
-    Statistics,
+    Reduction,
     minimized_loss,
 )
 from lightning_lazy.callbacks._probe import Split, default_forward
 from lightning_lazy.callbacks._training_loss import LossFunction
 from lightning_lazy.checks import check_size
+from lightning_lazy.curvature.module_hessian import Statistics
 from lightning_lazy.curvature.spectral_density import spectral_density
 
 _COLUMNS = ("step", "probe", "eigenvalue", "weight")
@@ -46,6 +47,7 @@ class HessianSpectrum(PeriodicCallback):
         forward: For Gauss–Newton: ``forward(pl_module, batch)``.
         loss_of_outputs: For Gauss–Newton: ``loss_of_outputs(pl_module, output, batch)``.
         statistics: What BatchNorm normalises by, ``running`` averages or those of the ``batch``.
+        reduction: How the loss reduces over samples, as in `HessianTopEigenvalues`.
         autocast: Whether to compute under the Trainer's mixed precision.
         name: Tells two instances apart; it also enters the file's name.
 
@@ -68,6 +70,7 @@ class HessianSpectrum(PeriodicCallback):
         forward: Callable[[Any, Any], Any] = default_forward,
         loss_of_outputs: LossOfOutputs = minimized_loss,
         statistics: Statistics = "running",
+        reduction: Reduction | None = None,
         autocast: bool = False,
         name: str | None = None,
     ) -> None:
@@ -75,8 +78,9 @@ class HessianSpectrum(PeriodicCallback):
         self.probes = check_size("probes", probes)
         self.steps = check_size("steps", steps)
         self.curvature = LossCurvature(
-            split, size, batch_size, matrix, loss_fn, forward, loss_of_outputs, statistics, autocast
-        )
+            split, size, batch_size, matrix, loss_fn, forward, loss_of_outputs, statistics,
+            reduction, autocast,
+        )  # fmt: skip
         self.probe = self.curvature.probe()
         self._rows: list[tuple[float, ...]] = []
 
@@ -86,15 +90,14 @@ class HessianSpectrum(PeriodicCallback):
         super().setup(trainer, pl_module, stage)
 
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
-        """Keep the density; return the trace with its error."""
-        batches = self.probe.batches(trainer, whole=self.curvature.statistics == "batch")
+        """Keep the density, unless it is not one of numbers; return the trace with its error."""
+        kind = f"curvature/{self.curvature.matrix}_trace"
+        batches = self.curvature.batches(self, trainer, pl_module)
         with self.curvature.operator(trainer, pl_module, batches) as operator:
-            steps = min(self.steps, operator.dim)
-            density = spectral_density(operator, probes=self.probes, steps=steps)
+            density = spectral_density(operator, probes=self.probes, steps=self.steps)
         step = float(trainer.global_step)
         self._rows += [(step, *map(float, row.values())) for row in density.rows()]
         trace, error = density.moment(1)
-        kind = f"curvature/{self.curvature.matrix}_trace"
         return {kind: trace * operator.dim, f"{kind}_error": error * operator.dim}
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

@@ -1,15 +1,13 @@
 """Did this network learn features, or did it train lazily?"""
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lightning_lazy.callbacks._probe import Split, default_forward, net_forward
+from lightning_lazy.callbacks._report import store_report
 from lightning_lazy.callbacks._start import SinceStartCallback
 from lightning_lazy.callbacks.activation_stability import ActivationStability
 from lightning_lazy.callbacks.linearization_gap import LinearizationGap, Target, default_target
@@ -124,9 +122,8 @@ class LazinessReport(SinceStartCallback):
             if key in trainer.callback_metrics:
                 evidence[name] = float(trainer.callback_metrics[key])
         self.verdict = judge(evidence)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on all ranks
-        if trainer.is_global_zero:
-            self._store(self.verdict, folder, trainer.global_step)
+        text = describe(self.verdict, trainer.global_step)
+        store_report(trainer, "laziness", self.name, text, asdict(self.verdict))
         return values
 
     def _values(self, trainer: Any, pl_module: Any) -> dict[str, float]:
@@ -137,16 +134,6 @@ class LazinessReport(SinceStartCallback):
             measured = self._stability.measure(trainer, pl_module)
             values[self._stability.metric] = measured[self._stability.metric]
         return values | self._gap.since(start, trainer, pl_module)
-
-    def _store(self, verdict: Verdict, folder: Path, step: int) -> None:
-        print(describe(verdict, step), flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        suffix = "" if self.name is None else f"-{self.name}"
-        stored = {"step": step} | asdict(verdict)
-        numbers = verdict.evidence.items()
-        stored["evidence"] = {name: v if math.isfinite(v) else None for name, v in numbers}
-        text = json.dumps(stored, indent=2)
-        (folder / f"laziness{suffix}.json").write_text(text + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what belongs to the start of training."""

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
 from lightning_lazy.callbacks._probe import Probe, Split, default_forward, net_forward
 from lightning_lazy.callbacks._start import refuse_sharded
 from lightning_lazy.callbacks.linearization_gap import Target, default_target
 from lightning_lazy.checks import check_choice, check_size
 from lightning_lazy.curvature.contractions import Outputs
-from lightning_lazy.curvature.functional import ModelFunction
+from lightning_lazy.curvature.functional import ModelFunction, differentiable
 from lightning_lazy.curvature.kernel_measures import (
     alignment,
     condition,
@@ -54,8 +55,9 @@ class NeuralTangentKernel(PeriodicCallback):
     It is computed in evaluation mode and in the module's precision, by the cheapest known way for
     the net (see `lightning_lazy.curvature.ntk`). BatchNorm's running averages count as part of the
     net, so that the drift is theirs as well. Where there are none, outputs depend on the probe's
-    batches, which are then part of the definition; that costs many times more. If Θ is not finite,
-    neither are the values. Several devices compute rows of Θ each.
+    batches, which are then part of the definition; that costs many times more. Values are not
+    numbers where outputs, or Θ, are not finite. Several devices compute rows of Θ each, with the
+    running averages of the first.
 
     Θ₀ is kept, also in checkpoints, with f(θ₀) and y on the probe set: (n·o)² numbers, or n² if
     summed over o outputs, mostly fewer than the net has parameters, and no second computation.
@@ -116,20 +118,36 @@ class NeuralTangentKernel(PeriodicCallback):
         refuse_sharded(self, trainer)
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Measure at initialisation, which a resumed run must have done."""
+        if trainer.global_step > 0 and self._start is None:
+            raise InputError(
+                f"the checkpoint holds no kernel at initialisation for {type(self).__name__}: "
+                "start a new run, or load the weights without ckpt_path to count from them"
+            )
+        super().on_train_start(trainer, pl_module)
+
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return what the kernel says, the same on all ranks."""
         batches = self.probe.batches(trainer)
-        with undisturbed(pl_module):
+        with (
+            undisturbed(pl_module),
+            differentiable(pl_module),
+            buffers_of_rank_zero(pl_module),
+        ):
             function = ModelFunction(pl_module, self.forward)
             now = function.current()
             with torch.no_grad():
                 values = [function.at(now, batch) for batch in batches]
             pairs = zip(batches, values, strict=True)
             targets = [self.target(pl_module, batch, value) for batch, value in pairs]
+            if self._start is not None and not bool(torch.cat(values).isfinite().all()):
+                return dict.fromkeys(self._names(), math.nan)
             kernel = self._kernel(trainer, function, batches, values)
         y = torch.cat([t for t in targets if t is not None]) if None not in targets else None
         if self._start is None:
-            self._keep(trainer, kernel, torch.cat(values), y)
+            kept = {"kernel": kernel, "outputs": torch.cat(values), "targets": y}
+            self._start = {name: value for name, value in kept.items() if value is not None}
         return self._values(kernel, y, sum(map(len, values)))
 
     def _kernel(
@@ -151,35 +169,29 @@ class NeuralTangentKernel(PeriodicCallback):
         reduced: Tensor = trainer.strategy.reduce(kernel, reduce_op="sum")
         return reduced
 
-    def _keep(self, trainer: Any, kernel: Tensor, values: Tensor, y: Tensor | None) -> None:
-        """Keep the kernel at the start, and what there is to learn."""
-        if trainer.global_step > 0:
-            raise InputError(
-                f"the checkpoint holds no kernel at initialisation for {type(self).__name__}: "
-                "start a new run, or load the weights without ckpt_path to count from them"
-            )
-        self._start = {"kernel": kernel, "outputs": values}
-        if y is not None:
-            self._start["targets"] = y
+    def _names(self) -> list[str]:
+        start = self._start or {}
+        names = [f"top{i + 1}" for i in range(min(self.top_k, len(start["kernel"])))]
+        names += ["trace", "condition", "rank", "drift", "alignment"]
+        names += ["label_alignment"] if "targets" in start else []
+        return [f"ntk/{name}" for name in names]
 
     def _values(self, kernel: Tensor, y: Tensor | None, samples: int) -> dict[str, float]:
         start = (self._start or {})["kernel"].to(kernel.device)
-        names = [f"top{i + 1}" for i in range(min(self.top_k, len(kernel)))]
-        names += ["trace", "condition", "rank", "drift", "alignment"]
         if not bool(kernel.isfinite().all()):
-            return {f"ntk/{name}": math.nan for name in names}
+            return dict.fromkeys(self._names(), math.nan)
         eigenvalues = spectrum(kernel) / (samples if self.per_sample else 1)
         found = condition(eigenvalues, kernel.dtype)
-        values = dict(zip(names, eigenvalues[: self.top_k].tolist(), strict=False)) | {
-            "trace": float(eigenvalues.sum()),
-            "condition": found.number,
-            "rank": float(found.rank),
-            "drift": drift(kernel, start),
-            "alignment": alignment(kernel, start),
-        }
-        if y is not None:
-            values["label_alignment"] = label_alignment(kernel, y)
-        return {f"ntk/{name}": value for name, value in values.items()}
+        values = [
+            *eigenvalues[: self.top_k].tolist(),
+            float(eigenvalues.sum()),
+            found.number,
+            float(found.rank),
+            drift(kernel, start),
+            alignment(kernel, start),
+        ]
+        values += [] if y is None else [label_alignment(kernel, y)]
+        return dict(zip(self._names(), values, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kernel at the start, and what there was to learn."""

@@ -70,7 +70,7 @@ def test_fig1_quick_the_logistic_loss_ends_in_a_cycle_above_8(train: Train) -> N
     train("experiment=huang/fig1_quick", "cell={lr: 7.5},{lr: 9},{lr: 12}", "max_steps=100")
     folder, cells = sweep("fig1_quick")
     cells = cells.set_index("lr")
-    # 8 < 9 < 4 w₀/tanh(w₀/2) = 9.53 < 12 (Theorem 1).
+    # 8 < 9 < 4 w₀/tanh(w₀/2) = 9.52 < 12 (Theorem 1).
     assert cells["verdict"].tolist() == ["lazy", "none", "divergent"]
     assert cells["diverged"].tolist() == [False, False, True]
     assert (folder / "figures/fig1.png").is_file()

@@ -39,16 +39,19 @@ class Jacobian:
         """Samples in a block of rows, small enough that half of a symmetric kernel is saved."""
         return max(16, -(-len(self) // 8))
 
-    def put(self, samples: slice, output: int, inputs: Tensor, changes: Tensor) -> None:
-        """Take the gradients of an output that a layer's factors give, see `Factors`.
+    def put(self, samples: slice, outputs: slice, inputs: Tensor, changes: Tensor) -> None:
+        """Take the gradients of some outputs that a layer's factors give, see `Factors`.
 
         Args:
             samples: Whose gradients.
-            output: Number of the output.
+            outputs: Numbers of the outputs.
             inputs: Shape (n, g, T, d).
-            changes: Shape (n, g, T, c).
+            changes: Shape (o, n, g, T, c).
         """
-        self.rows[samples, output] = (changes.mT @ inputs).flatten(1)
+        left = changes.permute(1, 2, 0, 4, 3)  # (n, g, o, c, T)
+        products = left.flatten(2, 3) @ inputs
+        rows = products.view(*left.shape[:4], -1).transpose(1, 2)  # (n, o, g, c, d)
+        self.rows[samples, outputs] = rows.flatten(2)
 
     def times(self, other: "Jacobian", outputs: Outputs) -> Tensor:
         """Return the kernel of two blocks, shape (n, o, m, o) or, summed over outputs, (n, m)."""
@@ -83,10 +86,10 @@ class Factors:
         pair = o * o if places == 1 else places * max(g * places, o * c)
         return max(1, int((_LARGEST / pair) ** 0.5))
 
-    def put(self, samples: slice, output: int, inputs: Tensor, changes: Tensor) -> None:
-        """Take the factors for an output, see `Jacobian.put`."""
+    def put(self, samples: slice, outputs: slice, inputs: Tensor, changes: Tensor) -> None:
+        """Take the factors for some outputs, see `Jacobian.put`."""
         self.inputs[samples] = inputs
-        self.changes[samples, ..., output] = changes
+        self.changes[samples, ..., outputs] = changes.movedim(0, -1)
 
     def times(self, other: "Factors", outputs: Outputs) -> Tensor:
         """Return the kernel of two blocks, shape (n, o, m, o) or, summed over outputs, (n, m)."""

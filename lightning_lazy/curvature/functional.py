@@ -53,14 +53,16 @@ class ModelFunction(nn.Module):
         return {name: self._cast(p.detach()) for name, p in parameters.items()}
 
     def at(self, parameters: Mapping[str, Tensor], batch: Any) -> Tensor:
-        """Return h(parameters, batch), differentiable in ``parameters``."""
-        rest = {}
+        """Return h(parameters, batch), differentiable in ``parameters``.
+
+        Buffers that the module moves inside, such as averages and counts, are copies.
+        """
+        named = self.module.named_buffers()
+        rest = {f"module.{n}": self._cast(value.detach().clone()) for n, value in named}
         if self._dtype is not None:
-            # Parameters that are not trained, and buffers such as running averages.
-            named = self.module.named_parameters()
-            fixed: Parameters = {n: p for n, p in named if n not in parameters}
-            fixed.update(self.module.named_buffers())
-            rest = {f"module.{name}": self._cast(value.detach()) for name, value in fixed.items()}
+            for name, p in self.module.named_parameters():
+                if name not in parameters:  # those that are not trained
+                    rest[f"module.{name}"] = self._cast(p.detach())
         own = {f"module.{name}": self._cast(value) for name, value in parameters.items()}
         output = functional_call(self, rest | own, (cast_floats(batch, self._dtype),))
         if not torch.is_tensor(output):

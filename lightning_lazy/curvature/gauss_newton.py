@@ -9,6 +9,7 @@ from torch.func import vjp
 
 from lightning_lazy.curvature.functional import Parameters, directional_derivative
 from lightning_lazy.curvature.hessian import HessianOperator
+from lightning_lazy.curvature.hessian_routes import one_line_errors
 from lightning_lazy.curvature.micro_batches import MicroBatchOperator
 from lightning_lazy.curvature.vectors import Reduce, as_vector, identity
 
@@ -32,8 +33,9 @@ class GaussNewtonOperator(MicroBatchOperator):
         loss_of_outputs: ``loss_of_outputs(output, batch)`` gives ℓ, a scalar: a mean over the
             samples of a micro-batch.
         parameters: w by name, as in `HessianOperator`.
-        batches: Micro-batches, which bound the memory.
-        weights: c, as in `HessianOperator`.
+        batches: b, as in `HessianOperator`.
+        weights: c.
+        max_examples_at_once: Bounds the memory, as in `HessianOperator`.
         reduce: Adds a tensor up over all processes.
 
     Raises:
@@ -48,9 +50,10 @@ class GaussNewtonOperator(MicroBatchOperator):
         batches: Sequence[Any],
         *,
         weights: Sequence[float] | None = None,
+        max_examples_at_once: int | None = None,
         reduce: Reduce = identity,
     ) -> None:
-        super().__init__(parameters, batches, weights, reduce)
+        super().__init__(parameters, batches, weights, max_examples_at_once, reduce)
         self._outputs = outputs
         self._loss_of_outputs = loss_of_outputs
 
@@ -60,7 +63,7 @@ class GaussNewtonOperator(MicroBatchOperator):
         def outputs(w: Parameters) -> Tensor:
             return self._outputs(w, batch)
 
-        with torch.no_grad():
+        with torch.no_grad(), one_line_errors():
             value, change = directional_derivative(outputs, self._at, direction)
             curvature = HessianOperator(
                 lambda at, batch: self._loss_of_outputs(at["output"], batch),

@@ -115,6 +115,8 @@ class LazyTraining:
     Gradient descent with learning rate η multiplies the part of r along an eigenvector of Θ with
     eigenvalue λ by 1 − η c λ in every step, and gradient flow by e^{−cλt} in a time t. In units
     where the model is αh and the loss is divided by α², Θ stays that of h and α drops out of r/α.
+    A tangent kernel has no negative eigenvalues; those that rounding gives count as zero, and
+    training leaves alone what they belong to.
 
     Args:
         kernel: Θ, shape (n·o, n·o); or (n, n), applied to every output.
@@ -131,7 +133,8 @@ class LazyTraining:
 
     def __init__(self, kernel: Tensor, residual: Tensor, weight: float) -> None:
         self.weight = check_number("weight", weight)
-        self.eigenvalues, self._vectors = torch.linalg.eigh(kernel.double())
+        values, self._vectors = torch.linalg.eigh(kernel.double())
+        self.eigenvalues = values.clamp(min=0)
         self._parts = self._vectors.T @ _columns(kernel, residual).double()
         self._shape = residual.shape
 
@@ -153,13 +156,11 @@ class LazyTraining:
         """
         rate = lr * self.weight * self.eigenvalues
         slow = torch.expm1(steps * torch.log1p(-rate.clamp(max=0.5)))  # without cancellation
-        lost = torch.where(rate < 0.5, -slow, 1 - self._per_step(lr) ** steps)
-        return self._change(cross, lost, steps * lr * self.weight)
+        return self._change(cross, torch.where(rate < 0.5, -slow, 1 - (1 - rate) ** steps))
 
     def change_after_time(self, cross: Tensor, time: float) -> Tensor:
         """Return h − h(w₀) on other samples after gradient flow, see `change_after_steps`."""
-        lost = -torch.expm1(-self.weight * self.eigenvalues * time)
-        return self._change(cross, lost, time * self.weight)
+        return self._change(cross, -torch.expm1(-self.weight * self.eigenvalues * time))
 
     def losses(self, steps: Sequence[int] | Tensor, lr: float) -> Tensor:
         """Return the loss ½c‖h − y‖² after so many steps of gradient descent, each from the start.
@@ -179,10 +180,10 @@ class LazyTraining:
     def _residual(self, decay: Tensor) -> Tensor:
         return (self._vectors @ (decay[:, None] * self._parts)).reshape(self._shape)
 
-    def _change(self, cross: Tensor, lost: Tensor, limit: float) -> Tensor:
-        """Return −Θ(x, X) Σ_t c r_t: the sum is lost/λ, and ``limit`` where λ is 0."""
-        none = self.eigenvalues == 0
-        total = torch.where(none, limit, lost / torch.where(none, 1.0, self.eigenvalues))
+    def _change(self, cross: Tensor, lost: Tensor) -> Tensor:
+        """Return −Θ(x, X) Σ λ⁻¹ lost over the eigenvectors that are seen."""
+        seen = self.eigenvalues > 0
+        total = torch.where(seen, lost / torch.where(seen, self.eigenvalues, 1.0), 0.0)
         dual = self._vectors @ (total[:, None] * self._parts)
         return -(cross.double() @ dual).reshape(-1, *self._shape[1:])
 

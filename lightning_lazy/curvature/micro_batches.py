@@ -1,7 +1,8 @@
 """Batches in parts, and operators that are sums over such parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -60,7 +61,11 @@ def _part(batch: Any, examples: slice) -> Any:
     if torch.is_tensor(batch):
         return batch[examples] if batch.ndim else batch
     if isinstance(batch, Mapping):
-        return {key: _part(value, examples) for key, value in batch.items()}
+        # Of the same class where that can be, which may give its keys as attributes.
+        part = copy(batch) if isinstance(batch, MutableMapping) else dict(batch)
+        for key, value in batch.items():
+            part[key] = _part(value, examples)
+        return part
     if isinstance(batch, list | tuple):
         parts = [_part(value, examples) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
@@ -69,6 +74,13 @@ def _part(batch: Any, examples: slice) -> Any:
 
 class MicroBatchOperator(ABC):
     """A symmetric operator on flat vectors of parameters: a weighted sum over micro-batches.
+
+    Args:
+        parameters: By name, of one floating type on one device; copied.
+        batches: Micro-batches.
+        weights: Of the batches; ``None``: equal ones that add up to 1.
+        max_examples_at_once: Batches with more examples are split, and their weights with them.
+        reduce: Adds a tensor up over all processes.
 
     Attributes:
         dim: Number of parameters, all of them.
@@ -82,10 +94,15 @@ class MicroBatchOperator(ABC):
         parameters: Parameters,
         batches: Sequence[Any],
         weights: Sequence[float] | None = None,
+        max_examples_at_once: int | None = None,
         reduce: Reduce = identity,
     ) -> None:
         _check_parameters(parameters)
-        if weights is not None and len(weights) != len(batches):
+        if weights is None:
+            if not batches:
+                raise InputError("batches must not be empty, got none; pass at least one")
+            weights = [1 / len(batches)] * len(batches)
+        if len(weights) != len(batches):
             raise InputError(
                 f"expected a weight for each of {len(batches)} batches, got {len(weights)}; pass "
                 "the share of the samples in each, or None for equal ones"
@@ -96,8 +113,9 @@ class MicroBatchOperator(ABC):
         self.products = 0
         # A copy: the operator stays the same when training goes on.
         self._at = {name: p.detach().clone() for name, p in parameters.items()}
-        self._batches = batches
-        self._weights = [1 / len(batches)] * len(batches) if weights is None else weights
+        self._batches, self._weights = batches, weights
+        if max_examples_at_once is not None:
+            self._batches, self._weights = _split_all(batches, weights, max_examples_at_once)
         self._reduce = reduce
 
     def __call__(self, vector: Tensor) -> Tensor:
@@ -122,6 +140,19 @@ class MicroBatchOperator(ABC):
     @abstractmethod
     def _product(self, number: int, direction: Parameters) -> Tensor:
         """Return the product of one micro-batch's operator, flat."""
+
+
+def _split_all(
+    batches: Sequence[Any], weights: Sequence[float], max_examples_at_once: int
+) -> tuple[list[Any], list[float]]:
+    """Return all parts of all batches, with their shares of the weights."""
+    all_parts, shares = [], []
+    for batch, weight in zip(batches, weights, strict=True):
+        parts = split_batch(batch, max_examples_at_once)
+        all_parts += parts
+        total = count_examples(batch)
+        shares += [weight * count_examples(part) / total for part in parts]
+    return all_parts, shares
 
 
 def _check_parameters(parameters: Parameters) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from lightning_lazy.checks import check_number, check_size
 from lightning_lazy.curvature.krylov import KrylovBasis
 from lightning_lazy.curvature.vectors import SymmetricOperator
-from lightning_lazy.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class SpectralDensity:
     Attributes:
         nodes: Float64 on the CPU, shape ``(probes, steps)``.
         weights: Their shares, which add up to 1 for each probe; 0 where a probe has fewer nodes.
+            Neither are numbers where a product was not finite.
         dim: Number of eigenvalues that the density stands for.
         products: Products with the operator that it took.
     """
@@ -53,10 +53,13 @@ class SpectralDensity:
         return _over_probes((self.weights * bells).sum(dim=2).T / (width * math.sqrt(2 * math.pi)))
 
     def rows(self) -> Iterator[dict[str, float]]:
-        """Return the nodes as rows of a table: ``probe``, ``eigenvalue``, ``weight``."""
+        """Return the nodes as rows of a table: ``probe``, ``eigenvalue``, ``weight``.
+
+        There are none where they are not numbers.
+        """
         for probe, (nodes, weights) in enumerate(zip(self.nodes, self.weights, strict=True)):
             for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-                if weight:
+                if weight > 0:
                     yield {"probe": probe, "eigenvalue": node, "weight": weight}
 
 
@@ -81,7 +84,7 @@ def spectral_density(
         seed: Of the vectors, drawn on the CPU from a generator of their own.
 
     Raises:
-        InputError: A number is below 1, or a product is not finite.
+        InputError: A number is below 1.
     """
     check_size("probes", probes)
     steps = min(check_size("steps", steps), operator.dim)
@@ -94,10 +97,8 @@ def spectral_density(
         while not basis.closed and not basis.full:
             basis.grow(0)
             if not basis.finite:
-                raise InputError(
-                    "products must be finite, got one that is not; the loss has diverged or its "
-                    "second derivatives are infinite"
-                )
+                nothing = torch.full_like(nodes, math.nan)
+                return SpectralDensity(nothing, nothing, operator.dim, products + basis.products)
         pairs, count = basis.ritz(), len(basis)
         nodes[probe, :count] = pairs.values
         weights[probe, :count] = pairs.coefficients[0].square()

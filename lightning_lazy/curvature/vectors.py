@@ -29,6 +29,24 @@ class SymmetricOperator(Protocol):
         ...
 
 
+class ShiftedOperator:
+    """A + c·1, whose eigenvectors are those of A.
+
+    Args:
+        operator: A.
+        shift: c.
+    """
+
+    def __init__(self, operator: SymmetricOperator, shift: float) -> None:
+        self.dim, self.device, self.dtype = operator.dim, operator.device, operator.dtype
+        self._operator = operator
+        self._shift = shift
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Return A v + c v."""
+        return self._operator(vector) + self._shift * vector
+
+
 def identity(value: Tensor) -> Tensor:
     """Return what is given: the sum over the processes where there is one."""
     return value
@@ -52,3 +70,24 @@ def random_unit(like: Tensor, generator: torch.Generator) -> Tensor:
     """
     vector = torch.randn(like.numel(), dtype=torch.float64, generator=generator)
     return (vector / vector.norm()).to(like)
+
+
+def warm_start(now: Tensor, last: Tensor | None) -> Tensor:
+    r"""Return where to look for the eigenvectors of the next of a series of matrices that move.
+
+    .. math:: \sum_j x_j + \tfrac12 (1 - Y Y^\top) \, x_j
+
+    The eigenvectors found are turned on by half of what they turned since the last matrix. From
+    their sum one Krylov space serves all of them; from a block of them each would get its own, of
+    a lower order for as many products.
+
+    Args:
+        now: Orthonormal eigenvectors x as columns, shape ``(dim, k)``.
+        last: Those of the matrix before, Y, shape ``(dim, k)``; ``None``: there was none.
+
+    Returns:
+        Shape ``(dim,)``.
+    """
+    if last is not None:
+        now = now + 0.5 * (now - last @ (last.T @ now))
+    return now.sum(dim=1)

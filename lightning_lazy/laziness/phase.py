@@ -14,6 +14,8 @@ Kernel = Literal["ntk", "hessian"]
 
 _TAIL = 0.1
 """Share of a run, at its end, over which the loss of a converged one is flat."""
+_ROUNDING = 1e-6
+"""Relative difference of losses in single precision that never moved."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def judge_phase(
 
     With λ the top eigenvalue of the tangent kernel,
 
-    - ``divergent``: the loss is not finite or ends above where it began;
+    - ``divergent``: the loss is not finite or ends above where it began, by more than rounding;
     - ``lazy``: after the first step the loss never rises above its running minimum, and λ stays;
     - ``catapult``: the loss converges after it rose, or λ dropped (a start above the two-cycle of
       the logistic loss drops λ without a rise), and λ did not grow;
@@ -102,14 +104,15 @@ def judge_phase(
     rise = _largest_rise(losses) / unit
     tail = losses[-max(2, math.ceil(_TAIL * len(losses))) :]
     ratio = kernel_end / kernel_start if kernel_start else math.nan
-    drop_counts = kernel == "ntk" or lr * kernel_start > 2
+    finite = all(map(math.isfinite, losses))
+    counts = kernel == "ntk" or lr * kernel_start > 2
     signs = _Signs(
-        finite=all(map(math.isfinite, losses)),
-        above=losses[-1] > losses[0],
+        finite=finite,
+        above=losses[-1] - losses[0] > _ROUNDING * unit,
         rose=not rise <= tolerance,
-        flat=max(tail) - min(tail) <= tolerance * unit,
+        flat=finite and max(tail) - min(tail) <= tolerance * unit,
         moving=last_gain is not None and not last_gain <= tolerance * unit,
-        kernel=_kernel_sign(ratio, change, drop_counts),
+        kernel=_kernel_sign(ratio, change, counts),
     )
     verdict, reason = _decide(signs)
     return Phase(
@@ -117,7 +120,7 @@ def judge_phase(
         reason=reason,
         rise=rise,
         first_loss=losses[0],
-        peak_loss=max(losses),
+        peak_loss=max((loss for loss in losses if not math.isnan(loss)), default=math.nan),
         last_loss=losses[-1],
         converged=signs.flat and not signs.moving,
         kernel=kernel,
@@ -129,6 +132,11 @@ def judge_phase(
     )
 
 
+_KernelSign = Literal[
+    "stayed", "dropped", "grew", "is not known", "dropped as the loss did, lr·λ₀ being below 2"
+]
+
+
 class _Signs(NamedTuple):
     """What the verdict depends on."""
 
@@ -137,7 +145,7 @@ class _Signs(NamedTuple):
     rose: bool
     flat: bool
     moving: bool
-    kernel: Literal["stayed", "dropped", "grew", "is not known"]
+    kernel: _KernelSign
 
 
 def _decide(signs: _Signs) -> tuple[PhaseName, str]:
@@ -148,7 +156,7 @@ def _decide(signs: _Signs) -> tuple[PhaseName, str]:
         return "divergent", f"the loss {end}"
     if signs.flat and signs.moving:
         return "none", "the loss stands still while the steps go on: a cycle, or a very slow end"
-    if not signs.rose and signs.kernel == "stayed":
+    if not signs.rose and signs.kernel not in ("dropped", "grew", "is not known"):
         return "lazy", f"the loss never rose and {kernel}"
     if signs.kernel in ("grew", "is not known"):
         return "none", kernel
@@ -157,14 +165,14 @@ def _decide(signs: _Signs) -> tuple[PhaseName, str]:
     return "catapult", f"the loss {'rose first' if signs.rose else 'never rose'} and {kernel}"
 
 
-def _kernel_sign(
-    ratio: float, change: float, drop_counts: bool
-) -> Literal["stayed", "dropped", "grew", "is not known"]:
+def _kernel_sign(ratio: float, change: float, counts: bool) -> _KernelSign:
     if math.isnan(ratio):
         return "is not known"
     if ratio >= 1 + change:
         return "grew"
-    return "dropped" if ratio <= 1 - change and drop_counts else "stayed"
+    if ratio > 1 - change:
+        return "stayed"
+    return "dropped" if counts else "dropped as the loss did, lr·λ₀ being below 2"
 
 
 def _largest_rise(losses: Sequence[float]) -> float:

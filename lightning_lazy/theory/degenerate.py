@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from lightning_lazy.checks import check_choice
+from lightning_lazy.errors import InputError
 
 MarginLossName = Literal["exponential", "logistic"]
 
@@ -23,6 +24,24 @@ def mean_loss(loss: MarginLossName, f: float) -> float:
         return abs(f) / 2 + math.log1p(math.exp(-abs(f)))
     with np.errstate(over="ignore"):
         return float(np.cosh(f))
+
+
+def output_at(loss: MarginLossName, value: float) -> float:
+    """Return the f ≥ 0 at which the mean loss has a value, the inverse of `mean_loss`.
+
+    Raises:
+        InputError: ``loss`` is neither ``exponential`` nor ``logistic``, or no output has so small
+            a loss.
+    """
+    least = mean_loss(loss, 0.0)
+    if not value >= least:
+        raise InputError(
+            f"value must be at least {least:.4g}, that of f = 0, got {value}; raise it"
+        )
+    if loss == "exponential":
+        return math.acosh(value)
+    # cosh f − 1 = 2 sinh²(f/2), and cosh f = e^2L/2 − 1, which is 1 at the least L.
+    return 2 * math.asinh(math.sqrt(math.expm1(2 * (value - least))))
 
 
 def slope(loss: MarginLossName, f: float) -> float:

@@ -195,6 +195,91 @@ def test_a_foreign_module_is_judged_by_means_over_passes(package: Any, kind: Any
         assert value == pytest.approx(float(torch.linalg.eigvalsh(theta)[-1]), rel=1e-5)
 
 
+class Explodes(OldForeign):
+    """Its loss grows by a factor at every step after some."""
+
+    def __init__(self, after: int, factor: float) -> None:
+        super().__init__()
+        self.after, self.factor = after, factor
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss * self.factor ** max(0, len(self.losses) - self.after)
+
+
+def fit_foreign(module: Any, *callbacks: Any, **options: Any) -> Any:
+    (monitor,) = (one for one in callbacks if isinstance(one, CatapultMonitor))
+    trainer = pl.Trainer(**(QUIET | {"max_epochs": 5} | options), callbacks=list(callbacks))
+    trainer.fit(module, loader())
+    return monitor.phase
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 1e4])
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_what_explodes_within_a_pass_diverges_although_no_mean_over_passes_shows_it(
+    factor: float, after: int
+) -> None:
+    # Two batches a pass; the guard stops the run at once, within the first pass or a later one.
+    module = Explodes(after, factor)
+    phase = fit_foreign(module, DivergenceGuard(every_n_steps=1), CatapultMonitor())
+    assert phase.verdict == "divergent"
+
+
+def test_the_end_of_a_run_counts_where_it_is_within_a_pass() -> None:
+    module = OldForeign()
+    phase = fit_foreign(module, CatapultMonitor(), max_steps=5)
+    assert phase.first_loss == pytest.approx(sum(module.losses[:2]) / 2, rel=1e-6)
+    assert phase.last_loss == pytest.approx(sum(module.losses[3:5]) / 2, rel=1e-6)
+
+
+def test_losses_are_those_of_the_module_where_gradients_are_accumulated() -> None:
+    module = OldForeign()
+    phase = fit_foreign(module, CatapultMonitor(), accumulate_grad_batches=2)
+    assert phase.first_loss == pytest.approx(sum(module.losses[:2]) / 2, rel=1e-6)
+
+
+def test_the_largest_of_several_learning_rates_counts() -> None:
+    class TwoRates(OldForeign):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            first, last = self.layers[0].parameters(), self.layers[2].parameters()
+            return torch.optim.SGD([{"params": first, "lr": 0.2}, {"params": last}], lr=0.01)
+
+    phase = fit_foreign(TwoRates(), CatapultMonitor())
+    assert phase.lr_times_start == pytest.approx(0.2 * phase.kernel_start)
+
+
+def test_a_resume_without_the_start_is_refused(tmp_path: Path) -> None:
+    module = OldForeign()
+    trainer = pl.Trainer(**(QUIET | {"max_epochs": 1}))
+    trainer.fit(module, loader())
+    trainer.save_checkpoint(tmp_path / "without.ckpt")
+    trainer = pl.Trainer(**(QUIET | {"max_epochs": 2}), callbacks=[CatapultMonitor()])
+    with pytest.raises(InputError, match="holds no start of training for CatapultMonitor"):
+        trainer.fit(module, loader(), ckpt_path=tmp_path / "without.ckpt", weights_only=True)
+
+
+def test_training_on_in_the_same_process_gives_a_verdict_at_its_end_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module, monitor = OldForeign(), CatapultMonitor(every_n_steps=1)
+    trainer = pl.Trainer(**(QUIET | {"max_epochs": 2}), callbacks=[monitor])
+    trainer.fit(module, loader())
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(module, loader())
+    assert capsys.readouterr().out.count("phase after") == 2
+    means = [sum(module.losses[i : i + 2]) / 2 for i in range(0, 8, 2)]
+    assert monitor.phase.first_loss == pytest.approx(means[0], rel=1e-6)
+    assert monitor.phase.last_loss == pytest.approx(means[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["ntk", "hessian"])
+def test_attention_is_measured(kernel: Any) -> None:
+    module = OldForeign()
+    encoder = nn.TransformerEncoderLayer(2, 1, 8, dropout=0.0, batch_first=True)
+    module.layers = nn.Sequential(nn.Unflatten(1, (3, 2)), encoder, nn.Flatten(), nn.Linear(6, 3))
+    assert fit_foreign(module, CatapultMonitor(kernel), max_epochs=2).kernel_start > 0
+
+
 def test_the_run_is_that_without_the_monitor() -> None:
     runs = []
     for callbacks in ([], [CatapultMonitor(every_n_steps=3)], [CatapultMonitor("hessian")]):

@@ -49,7 +49,7 @@ def fit(module: Any, folder: Path, ckpt_path: Any = None, epochs: int = 2, **opt
 
 def test_the_trace_is_that_of_the_dense_hessian_within_its_error(tmp_path: Path) -> None:
     module = Foreign().double()
-    metrics = fit(module, tmp_path, probes=100).callback_metrics
+    metrics = fit(module, tmp_path, probes=50).callback_metrics
     named = {name: p.detach() for name, p in module.layers.named_parameters()}
     x, y = loader().dataset.tensors
 

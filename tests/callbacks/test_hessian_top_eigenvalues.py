@@ -201,7 +201,7 @@ def test_a_standalone_validation_measures_too() -> None:
 
 
 def test_the_scaled_module_is_measured_without_its_l2_term_unless_asked() -> None:
-    # Closed form: the L2 term adds l2 to every eigenvalue.
+    # Closed form: the L2 term adds l2 to every eigenvalue; rounding of float32 products.
     module = ScaledLightningModule(
         TwoLayerNet(64, 4, 10), SquaredLoss(), partial(torch.optim.SGD, lr=0.0), l2=0.5, alpha=3.0
     )
@@ -213,7 +213,7 @@ def test_the_scaled_module_is_measured_without_its_l2_term_unless_asked() -> Non
     trainer.fit(module, datamodule=ImageDataModule("digits", n_train=40, n_val=20, batch_size=20))
     metrics = trainer.callback_metrics
     gap = metrics["curvature/hessian_top1/l2"] - metrics["curvature/hessian_top1"]
-    assert gap == pytest.approx(0.5, rel=1e-6)
+    assert gap == pytest.approx(0.5, rel=1e-5)
 
 
 def test_gauss_newton_equals_the_product_of_explicit_jacobians() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from foreign import NewForeign, OldForeign
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,41 +25,6 @@ from lightning_lazy.callbacks import LazinessReport, NeuralTangentKernel
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import SquaredLoss
 from lightning_lazy.models import TwoLayerNet
-
-
-class Foreign:
-    """A classifier that knows nothing of this project, with what an observer could disturb."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(True), nn.Dropout(0.3), nn.Linear(16, 3)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
-        self.log("own", loss)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self(batch[0])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.5)
-
-    def on_train_end(self) -> None:
-        self.metrics = {name: float(v) for name, v in self.trainer.callback_metrics.items()}
-
-
-class OldForeign(Foreign, pl.LightningModule):
-    pass
-
-
-class NewForeign(Foreign, lp.LightningModule):
-    pass
 
 
 def data() -> tuple[DataLoader, DataLoader]:
@@ -134,7 +100,7 @@ def test_sums_over_outputs_and_other_scales_are_told_apart_by_name() -> None:
 
 @pytest.mark.parametrize(("package", "kind"), [(pl, OldForeign), (lp, NewForeign)])
 def test_training_is_the_same_to_the_last_bit(package: Any, kind: Any) -> None:
-    alone = kind()
+    alone = kind(nn.ReLU(True))
     watched = copy.deepcopy(alone)
     torch.manual_seed(1)
     fit(alone, package=package)
@@ -219,17 +185,59 @@ def test_the_lazier_the_net_the_smaller_the_drift_which_the_report_takes_up(
     assert drifts[1e2] / drifts[1e4] == pytest.approx(100, rel=0.05)
 
 
+def test_a_run_whose_outputs_are_not_finite_is_logged_as_such_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = OldForeign()
+    callback = NeuralTangentKernel(size=5, top_k=2)
+    trainer = fit(module, callback, max_epochs=1)
+    nn.init.constant_(module.layers[4].weight, math.inf)
+    monkeypatch.setattr(
+        "lightning_lazy.callbacks.neural_tangent_kernel.tangent_kernel", lambda *_, **__: 1 / 0
+    )
+    values = callback.measure(trainer, module)
+    assert values.keys() == {n for n in module.metrics if n.startswith("ntk/")}
+    assert all(map(math.isnan, values.values()))
+
+
 def test_a_kernel_that_is_not_finite_is_logged_as_such() -> None:
     module = OldForeign()
-    module.layers = nn.Linear(6, 3)
+    module.layers = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
     callback = NeuralTangentKernel(size=5)
     trainer = fit(module, callback, max_epochs=1)
-    nn.init.constant_(module.layers.weight, math.nan)
-    values = callback.measure(trainer, module)
-    assert math.isfinite(values["ntk/top1"])  # the kernel of a linear net has no weights in it
-    module.layers = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
-    nn.init.constant_(module.layers[0].weight, math.nan)
-    assert math.isnan(callback.measure(trainer, module)["ntk/top1"])
+    # Outputs stay finite where the last layer is zero, squares of the last features do not.
+    module.layers[1] = nn.Identity()
+    nn.init.constant_(module.layers[0].weight, 1e30)
+    nn.init.zeros_(module.layers[2].weight)
+    assert all(map(math.isnan, callback.measure(trainer, module).values()))
+
+
+class Tied(OldForeign):
+    """Two layers with one weight, and one layer that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, other, last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        other.weight = one.weight
+        last.requires_grad_(False)
+        self.layers = nn.Sequential(one, nn.Tanh(), other, nn.Tanh(), last)
+
+
+def test_tied_parameters_count_once_and_frozen_ones_not_at_all() -> None:
+    # Oracle: the chain rule through a function of the shared weight and the two biases alone.
+    module = Tied()
+    fit(module, NeuralTangentKernel(size=40), precision="64-true")
+    x = data()[1].dataset.tensors[0].double()
+    one, _, other, _, last = module.layers
+
+    def outputs(w: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return last(torch.tanh(torch.tanh(x @ w.T + b) @ w.T + c))
+
+    with torch.no_grad():
+        parts = torch.func.jacrev(outputs, argnums=(0, 1, 2))(one.weight, one.bias, other.bias)
+    jacobian = torch.cat([part.flatten(2) for part in parts], dim=2).flatten(0, 1)
+    trace = float(jacobian.detach().square().sum()) / 40
+    assert module.metrics["ntk/trace"] == pytest.approx(trace, rel=1e-10)
 
 
 @pytest.mark.parametrize(

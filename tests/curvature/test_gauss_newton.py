@@ -1,6 +1,7 @@
 """Products against the explicit matrix Jᵀ H J from torch.func Jacobians, float64, to 1e-10."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from lightning_lazy.curvature.functional import Parameters, trained_parameters
 from lightning_lazy.curvature.gauss_newton import GaussNewtonOperator
 from lightning_lazy.curvature.hessian import HessianOperator
+from lightning_lazy.errors import InputError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,3 +100,36 @@ def test_a_loss_linear_in_the_outputs_has_none_and_reduce_sees_each_product() ->
     doubled = operator_of(net, F.mse_loss, [batch], reduce=keep)(v)
     assert torch.equal(doubled, 2 * operator_of(net, F.mse_loss, [batch])(v))
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_batches_are_split_to_bound_the_memory_and_the_matrix_is_the_same(at_once: int) -> None:
+    net, batch = net_of("mlp"), data(labels=True)
+    v = torch.linspace(-1, 1, 43, dtype=torch.float64)
+    split = operator_of(net, F.cross_entropy, [batch], max_examples_at_once=at_once)(v)
+    whole = operator_of(net, F.cross_entropy, [batch])(v)
+    torch.testing.assert_close(split, whole, rtol=0, atol=1e-12)
+
+
+class OldFunction(torch.autograd.Function):
+    """Doubles its input; knows no forward mode."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
+def test_what_can_not_be_differentiated_forward_is_said_in_one_line() -> None:
+    operator = GaussNewtonOperator(
+        lambda w, batch: OldFunction.apply(batch * w["w"]),
+        lambda output, batch: output.square().mean(),
+        {"w": torch.ones(1)},
+        [torch.ones(3, 1)],
+    )
+    with pytest.raises(InputError, match="can't be differentiated") as caught:
+        operator(torch.ones(1))
+    assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ from matrices import Matrix, with_spectrum
 from torch import Tensor
 
 from lightning_lazy.curvature.lanczos import Eigenpairs, Which, lanczos
+from lightning_lazy.curvature.vectors import warm_start
 from lightning_lazy.errors import InputError
 
 SPECTRA: dict[str, list[float]] = {
@@ -116,6 +117,28 @@ def test_a_warm_start_takes_fewer_products(k: int) -> None:
     assert warm.converged
     assert warm.products < cold.products
     np.testing.assert_allclose(warm.values, exact(moved, k, "LM"), rtol=1e-3)
+
+
+def test_a_warm_start_is_turned_on_by_half_of_the_last_turn() -> None:
+    # Closed form: x at the angle φ and Y at 0 give x + ½ sin φ times the direction across Y.
+    angle = torch.tensor(0.3, dtype=torch.float64)
+    now, last = torch.stack([angle.cos(), angle.sin()])[:, None], torch.eye(2).double()[:, :1]
+    found = warm_start(now, last)
+    expected = torch.stack([angle.cos(), 1.5 * angle.sin()])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
+    assert torch.equal(warm_start(now, None), now[:, 0])
+
+
+def test_several_eigenvectors_are_found_sooner_from_their_sum_than_from_their_block() -> None:
+    operator = with_spectrum([*np.linspace(5, 12, 8), *np.linspace(-0.5, 1, 150)])
+    before = lanczos(operator, 4, eigenvectors=True)
+    assert before.vectors is not None
+    noise = torch.randn(operator.dense.shape, generator=torch.Generator().manual_seed(1)).double()
+    moved = Matrix(operator.dense + 1e-2 * (noise + noise.T))
+    cold, block = lanczos(moved, 4), lanczos(moved, 4, start=before.vectors)
+    together = lanczos(moved, 4, start=warm_start(before.vectors, None))
+    assert together.products < min(cold.products, block.products)
+    np.testing.assert_allclose(together.values, exact(moved, 4, "LA"), rtol=1e-5)
 
 
 def test_eigenvectors_as_start_are_recognised_at_one_product_each() -> None:

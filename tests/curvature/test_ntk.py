@@ -5,6 +5,7 @@ einsum. Both are sums of the same products in another order, so they agree to so
 tolerance is 1e-12 of the largest entry.
 """
 
+from collections import UserDict
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lightning_lazy import InputError, LinearizedModel
-from lightning_lazy.curvature import contractions, ntk
+from lightning_lazy.curvature import contractions, grouped_kernel, layerwise
 from lightning_lazy.curvature.functional import ModelFunction, batch_statistics
 from lightning_lazy.curvature.layerwise import find_layers
 from lightning_lazy.curvature.ntk import tangent_kernel
@@ -119,6 +121,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         nn.Flatten(),
         nn.Linear(21, 3, bias=False),
     ),
+    "as many outputs as samples": lambda: flat(
+        nn.Sequential(nn.Linear(192, 8), nn.RMSNorm(8), nn.PReLU(), nn.Linear(8, 3))
+    ),
     "linearised": lambda: LinearizedModel(VGG(3, 8, 2, plan=[3, "M"])),
 }
 COVERED = {"convolutions", "batch norm", "factors in front", "ntk parametrisation", "tokens"}
@@ -164,6 +169,7 @@ def check(found: Tensor, wanted: Tensor, tolerance: float = 1e-12) -> None:
     assert (found - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
+@pytest.mark.filterwarnings("ignore:Jacobians take a backward pass:UserWarning")  # of RMSNorm
 @pytest.mark.parametrize("outputs", ["full", "sum"])
 @pytest.mark.parametrize("name", NETS)
 def test_every_route_gives_the_kernel_of_explicit_jacobians(name: str, outputs: Any) -> None:
@@ -200,7 +206,7 @@ def test_layers_keep_gradients_or_their_factors_with_the_same_kernel(
 def test_groups_of_parameters_add_up_where_not_all_can_be_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ntk, "_HELD", 3000)
+    monkeypatch.setattr(grouped_kernel, "_HELD", 3000)
     batches = images(3, 5)
     for name in ("convolutions", "paired units", "linearised"):
         function = function_of(NETS[name]())
@@ -278,6 +284,154 @@ def test_a_net_that_changes_its_way_with_the_batch_falls_back() -> None:
     batches = images(4, 2)
     kernel = tangent_kernel(function.at, function.current(), batches)
     check(kernel, dense(function, batches, None))
+
+
+class Clipped(nn.Module):
+    """A layer whose outputs are scaled down to a norm of 1 over the batch, where that is larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(192, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1))
+        return self.last(x / x.norm().clamp(min=1.0))
+
+
+def test_samples_that_mix_in_one_of_the_batches_only_are_noticed() -> None:
+    net = Clipped()
+    nn.init.zeros_(net.first.bias)
+    function = function_of(net)
+    small, large = images(4, 3)
+    batches = [(small[0] * 1e-3,), large]
+    assert function(batches[0]).norm() > 0
+    for others in (None, batches[::-1]):
+        kernel = tangent_kernel(function.at, function.current(), batches, others)
+        check(kernel, dense(function, batches, others))
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 4])
+def test_one_or_several_outputs_are_kept_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, outputs: int
+) -> None:
+    monkeypatch.setattr(layerwise, "_AT_ONCE", 5 * outputs)
+    function = function_of(NETS["convolutions"]())
+    batches = images(3, 5)
+    kernel = tangent_kernel(function.at, function.current(), batches, route="layers")
+    check(kernel, dense(function, batches, None))
+
+
+class Fails(torch.autograd.Function):
+    """The identity, without a derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, change: Tensor) -> Tensor:
+        raise RuntimeError("no derivative of my own")
+
+
+class Own(nn.Module):
+    """Two layers with a function of the net's own in between."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.between = nn.Linear(192, 4), nn.Linear(4, 2), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x.flatten(1)).tanh()))
+
+
+def test_parts_that_run_again_in_the_backward_pass_take_a_slower_way_which_is_said() -> None:
+    net = Own(nn.Identity())
+    x = images(3)
+
+    def function(w: dict[str, Tensor], batch: Any) -> Tensor:
+        def of(x: Tensor) -> Tensor:
+            return functional_call(net, w, (x,))
+
+        return checkpoint(of, batch[0], use_reentrant=False)
+
+    at = dict(net.named_parameters())
+    with (
+        pytest.warns(UserWarning, match="can't go by the net's layers"),
+        pytest.warns(UserWarning, match="a backward pass for every sample and output"),
+    ):
+        kernel = tangent_kernel(function, at, x)
+    check(kernel, dense(function_of(net), x, None))
+    with pytest.raises(RuntimeError):
+        tangent_kernel(function, at, x, route="layers")
+
+
+class NeedsTwo(nn.Module):
+    """A layer in front of code that fails on a single sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gain = nn.Linear(192, 4), nn.Parameter(torch.rand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) < 2:
+            raise LookupError("two samples, please")
+        return self.first(x.flatten(1)) * self.gain
+
+
+def test_code_that_fails_on_one_sample_takes_a_slower_way_which_is_said() -> None:
+    function = function_of(NeedsTwo())
+    batches = images(3, 5)
+    with pytest.warns(UserWarning, match=r"every sample .* \(LookupError: two samples, please\)"):
+        kernel = tangent_kernel(function.at, function.current(), batches, route="jacobian")
+    check(kernel, dense(function, batches, None))
+
+
+@pytest.mark.parametrize("route", ["auto", "layers", "jacobian", "products"])
+def test_an_error_of_the_nets_own_code_comes_through(route: Any) -> None:
+    function = function_of(NeedsTwo())
+    with pytest.raises(LookupError, match="two samples, please"):
+        tangent_kernel(function.at, function.current(), images(3, 1), route=route)
+
+
+@pytest.mark.filterwarnings("ignore:the kernel can't go by:UserWarning")
+@pytest.mark.filterwarnings("ignore:Jacobians take a backward pass:UserWarning")
+@pytest.mark.parametrize("route", ["auto", "layers", "jacobian", "products"])
+def test_an_error_of_its_derivatives_comes_through_as_well(route: Any) -> None:
+    function = function_of(Own(Fails.apply))
+    with pytest.raises(RuntimeError, match="no derivative of my own"):
+        tangent_kernel(function.at, function.current(), images(3), route=route)
+
+
+def test_outputs_that_depend_on_no_parameter_have_a_kernel_of_zero() -> None:
+    function = function_of(Own(nn.Identity()))
+    for route in ("auto", "layers", "jacobian", "products"):
+        kernel = tangent_kernel(
+            lambda w, x: function.at(w, x).detach(), function.current(), images(3), route=route
+        )
+        assert not kernel.any()
+
+
+class Record(UserDict):
+    """A mapping that gives its keys as attributes, as batches of some libraries do."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__["data"][name]
+
+
+def test_batches_of_any_mapping_keep_their_class() -> None:
+    net, gain = nn.Linear(4, 2), torch.rand(2).requires_grad_()
+
+    def function(w: dict[str, Tensor], batch: Record) -> Tensor:
+        return F.linear(batch.x, w["weight"]) * w["gain"]
+
+    at = {"weight": net.weight, "gain": gain}
+    x = torch.randn(5, 4)
+    outputs = x @ net.weight.T
+    kernel = tangent_kernel(function, at, [Record(x=x)])
+    wanted = torch.zeros(5, 2, 5, 2)
+    for q in range(2):  # product rule, by hand
+        wanted[:, q, :, q] = gain[q] ** 2 * (x @ x.T) + outputs[:, q, None] * outputs[:, q]
+    check(kernel, wanted.detach().view(10, 10))
 
 
 def test_outputs_of_one_axis_and_batches_of_mappings() -> None:

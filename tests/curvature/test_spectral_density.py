@@ -99,10 +99,15 @@ def test_bad_input_gets_one_clear_line() -> None:
         spectral_density(with_spectrum([1.0]), probes=0)
     with pytest.raises(InputError, match="steps must be an integer"):
         spectral_density(with_spectrum([1.0]), steps=0)
-    with pytest.raises(InputError, match="products must be finite"):
-        spectral_density(Matrix(torch.full((2, 2), math.inf).double()))
     with pytest.raises(InputError, match="width must be finite and above 0"):
         spectral_density(with_spectrum([1.0])).density(torch.zeros(1), 0.0)
+
+
+def test_products_that_are_not_finite_give_nan() -> None:
+    density = spectral_density(Matrix(torch.full((2, 2), math.inf).double()))
+    assert math.isnan(density.moment(1)[0])
+    assert list(density.rows()) == []
+    assert density.products == 1
 
 
 def test_a_figure_is_drawn_from_the_table_of_a_run(tmp_path: Path) -> None:

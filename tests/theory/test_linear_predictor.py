@@ -14,6 +14,7 @@ from lightning_lazy.theory import (
     curvature,
     falling_step,
     mean_loss,
+    output_at,
     rising_step,
     slope,
     two_cycle,
@@ -61,6 +62,9 @@ def test_loss_slope_and_curvature_are_those_of_the_losses(loss: str, f: float) -
     assert mean_loss(loss, f) == pytest.approx(mean(at).item(), rel=1e-14)
     gradient = torch.func.grad(mean)(at).item()
     assert slope(loss, f) == pytest.approx(gradient, rel=1e-13, abs=1e-16)
+    assert output_at(loss, mean_loss(loss, f)) == pytest.approx(abs(f), rel=1e-12)
+    with pytest.raises(InputError, match="value must be at least"):
+        output_at(loss, 0.5)
     if f == 0:
         assert curvature(loss) == pytest.approx(torch.func.hessian(mean)(at).item(), rel=1e-14)
         assert critical_lr(loss, 0.0) == 2 / curvature(loss)

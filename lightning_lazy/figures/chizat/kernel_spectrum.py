@@ -47,6 +47,8 @@ def kernel_spectrum(folder: Path) -> list[Path]:
     axes[0][1].set_title("lines: linearised model; dots: training", fontsize=9, loc="left")
     axes[0][0].set_yscale("log")
     axes[0][1].set_ylim(bottom=0)
+    config = read_config(run_folders(folder)[0])
+    figure.suptitle(f"{config['data']['n_train']} images, lr {config['lr']:g}", fontsize=9)
     for one in axes[0]:
         one.set_xscale("log")
         one.legend(fontsize=8, frameon=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lightning_lazy.figures.frames import read_config
 from lightning_lazy.figures.huang.cells import phase_cells
@@ -48,13 +49,17 @@ def fig4(folder: Path) -> list[Path]:
             rise = of_net["first rise"].median()
             one.axvline(rise, color=GRID, lw=2, zorder=0, label="η = 8/λ₀: the loss rises")
             name = "final top Hessian eigenvalue" if curvature else "test accuracy"
-            label(one, "learning rate η", name, f"({next(letters)}) {_NETS[net]}")
+            what = "" if curvature else ", " + " or ".join(_STOPS[stop] for stop in stops)
+            label(one, "learning rate η", name, f"({next(letters)}) {_NETS[net]}{what}")
             one.set_xscale("log")
             rates = sorted(of_net["lr"].unique())
             one.set_xticks(rates, [f"{lr:g}" for lr in rates], minor=False)
             one.minorticks_off()
             if curvature:
                 one.set_yscale("log")
+                one.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                one.yaxis.set_major_formatter("{x:g}")
+                one.yaxis.set_minor_formatter(NullFormatter())
     handles, names = axes[0][-1].get_legend_handles_labels()
     place = "outside lower center"
     figure.legend(handles, names, fontsize=9, frameon=False, loc=place, ncols=len(names))
@@ -63,16 +68,21 @@ def fig4(folder: Path) -> list[Path]:
 
 def _draw_curve(axes: Axes, cells: pd.DataFrame, metric: str, stop: str) -> None:
     """Draw the mean over seeds; crosses at the bottom mark learning rates that diverged."""
-    color = COLORS[list(_STOPS).index(stop)]
+    place = list(_STOPS).index(stop)
+    color, aside = COLORS[place], 1.02 ** (place - 1)  # so that bars stand side by side
     images = read_config(Path(cells["folder"].iloc[0]))["data"]["n_val"] or _TEST_IMAGES
     diverged = cells["diverged"]
     groups = cells[~diverged].groupby("lr")[metric]
     mean = groups.mean()
     bars = None if metric == _HESSIAN else np.sqrt(mean * (1 - mean) / images)
-    axes.errorbar(mean.index, mean, bars, fmt="o-", ms=4, lw=1.4, color=color, label=_STOPS[stop])
+    axes.errorbar(
+        mean.index * aside, mean, bars, fmt="o-", ms=4, lw=1.4, color=color, label=_STOPS[stop]
+    )
     if len(mean) and groups.size().max() > 1:
-        axes.fill_between(mean.index, groups.min(), groups.max(), color=color, alpha=0.2, lw=0)
+        axes.fill_between(
+            mean.index * aside, groups.min(), groups.max(), color=color, alpha=0.2, lw=0
+        )
     rates = cells[diverged]["lr"]
     if len(rates):
-        place = axes.get_xaxis_transform()
-        axes.plot(rates, [0.03] * len(rates), "x", color=INK, ms=6, transform=place)
+        height = axes.get_xaxis_transform()
+        axes.plot(rates, [0.03] * len(rates), "x", color=INK, ms=6, transform=height)

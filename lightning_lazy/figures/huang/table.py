@@ -38,7 +38,7 @@ def table1(folder: Path) -> list[Path]:
     ]
     table = pd.DataFrame(rows)
     table.to_csv(folder / "table1.csv", index=False)
-    figure, axes = new_figure(columns=1, width=8.6, height=0.32 * len(table) + 0.7)
+    figure, axes = new_figure(columns=1, width=8.6, height=0.3 * len(table) + 0.35)
     one = axes[0][0]
     one.axis("off")
     drawn = one.table(
