@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import accepts, build, build_module
 from lightning_lazy.checkpoints import read_checkpoint
+from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.data.memory import MemoryDataModule
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
@@ -55,7 +56,8 @@ def train(config: DictConfig) -> None:
         plain = plain_config(config)
     else:
         plain = resumed_config(folder, config)
-        changed = optimizer_changes(read_checkpoint(ckpt_path), plain)
+        if plain.get("stacked") is None:
+            changed = optimizer_changes(read_checkpoint(ckpt_path), plain)
     in_sweep = hydra.mode is RunMode.MULTIRUN
     if in_sweep:
         refuse_subprocesses(plain["trainer"])
@@ -71,6 +73,9 @@ def train(config: DictConfig) -> None:
         module = build_module(plain)
     _check_optimizer(module)
     _check_shapes(module, data, plain["trainer"].get("precision"))
+    if plain.get("stacked") is not None:
+        _train_grid(plain, folder, data, in_sweep)
+        return
     if is_main_process():
         OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
         if ckpt_path is not None:
@@ -127,7 +132,30 @@ def _is_finished(folder: Path, plain: dict[str, Any]) -> bool:
     return OmegaConf.to_container(OmegaConf.load(recorded)) == plain
 
 
-def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles) -> pl.Trainer:
+def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) -> None:
+    """Train a grid of cells at once; it keeps the files of its folder itself.
+
+    Raises:
+        InputError: The configuration asks for what a grid can't do.
+    """
+    if plain["schedule"] is not None and not plain["schedule"]["_target_"].endswith(".Constant"):
+        raise InputError("a grid has constant learning rates: use schedule=constant")
+    if plain["batch_size"] != "full":
+        raise InputError("a grid is trained on all images at once: use batch_size=full")
+
+    def net(**knobs: Any) -> torch.nn.Module:
+        made = build(plain["model"], **knobs)
+        return LinearizedModel(made) if plain["linearize"] else made
+
+    grid = build(plain["stacked"], net=net, loss=build(plain["loss"]), folder=str(folder))
+    grid.config = plain
+    endless = {"max_epochs": -1, "max_steps": -1, "limit_val_batches": 0}
+    settings = {**plain, "trainer": {**plain["trainer"], **endless}}
+    _fit(_trainer(settings, folder, None), grid, data, None)
+    _report(folder, in_sweep)
+
+
+def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -> pl.Trainer:
     callbacks = [build(node) for node in plain["callbacks"].values() if node is not None]
     # What Lightning says about devices and loggers does not concern a user of train.py. (The second
     # package is imported by the callbacks and sets levels of its own.)
@@ -147,7 +175,7 @@ def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles) -> pl.Trainer
             "default_root_dir": str(folder),
             **plain["trainer"],
         },
-        callbacks=[files, *callbacks, figures],
+        callbacks=[*([] if files is None else [files]), *callbacks, figures],
         logger=loggers,
     )
     return trainer

@@ -12,7 +12,7 @@ from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.errors import InputError
 
 Parametrization = Literal["standard", "ntk", "width", "none"]
-Init = Literal["xavier_normal", "kaiming_normal", "lecun_normal"]
+Init = Literal["xavier_normal", "kaiming_normal", "lecun_normal", "fan_out"]
 
 
 @torch.no_grad()
@@ -67,13 +67,15 @@ def initialize_(
 
     - `xavier_normal`: gain · √(2/(N_in + N_out));
     - `kaiming_normal`: gain · √(2/N_in);
-    - `lecun_normal`: gain · √(1/N_in), so gain is σ_w of Lewkowycz & Gur-Ari 2020.
+    - `lecun_normal`: gain · √(1/N_in), so gain is σ_w of Lewkowycz & Gur-Ari 2020;
+    - `fan_out`: gain · √(2/N_out) in convolutions, as in the code of residual nets (He, Zhang, Ren
+      & Sun 2016). Linear layers are uniform in ± gain · √(1/N_in), torch's own distribution.
 
     Biases are zeros.
 
     Args:
         module: any module; layers of other kinds are left as they are.
-        init: one of these three.
+        init: one of these.
         gain: factor on the standard deviation, above 0.
         generator: source of the draws; the global one of torch where None.
 
@@ -89,6 +91,10 @@ def initialize_(
                 "xavier_normal": 2 * fan_in / (fan_in + fan_out),
                 "kaiming_normal": 2.0,
                 "lecun_normal": 1.0,
+                "fan_out": 2 * fan_in / fan_out,
             }[init]
             sigma_w = gain * math.sqrt(square)
             lecun_normal_(layer.weight, layer.bias, sigma_w, generator=generator)
+            if init == "fan_out" and isinstance(layer, nn.Linear):
+                bound = gain / math.sqrt(fan_in)
+                layer.weight.uniform_(-bound, bound, generator=generator)

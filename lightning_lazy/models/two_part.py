@@ -58,16 +58,16 @@ class FrozenSecondLayer(nn.Module):
 class TwoPartNet(nn.Module):
     """f(x) = r(x₁) + g(x₂) with r = w·relu(W x₁) and g = v·relu(V x₂) (Li, Wei & Ma 2019, §2).
 
-    The first layer U is split into W, which sees the first `split` inputs, and V, which sees the
-    others (equations 3.5 and 3.6). w and v are ±1/√m in each part and frozen. The paper does not
-    print their scale.
+    The first layer U is split into W, which sees the first inputs, and V, which sees the last
+    `v_features` (equations 3.5 and 3.6). w and v are ±1/√m in each part, a scale that the paper
+    does not print, and frozen.
 
     Input of shape `[batch, in_features]`, output of shape `[batch, 1]`.
 
     Args:
         in_features: number of inputs of both parts together.
         width: units of W.
-        split: number of inputs that W sees; None for half of them.
+        v_features: number of inputs that V sees; None for half of them.
         v_width: units of V; None for as many as W has.
         tau: τ₀, standard deviation of the initial entries of W and V, above 0.
         generator: source of the draws; the global one of torch where None.
@@ -78,7 +78,7 @@ class TwoPartNet(nn.Module):
         split: number of inputs that W sees.
 
     Raises:
-        InputError: a size or a number out of range, or a split that leaves one part nothing.
+        InputError: a size or a number out of range, or nothing is left for W.
     """
 
     def __init__(
@@ -86,22 +86,24 @@ class TwoPartNet(nn.Module):
         in_features: int,
         width: int,
         *,
-        split: int | None = None,
+        v_features: int | None = None,
         v_width: int | None = None,
         tau: float = 0.01,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_size("in_features", in_features, minimum=2)
-        self.split = check_size("split", in_features // 2 if split is None else split)
-        if self.split >= in_features:
+        if v_features is None:
+            v_features = in_features // 2
+        if check_size("v_features", v_features) >= in_features:
             raise InputError(
-                f"split must be below in_features={in_features}, got {split}: lower it, so that V "
-                "sees some inputs"
+                f"v_features must be below in_features={in_features}, got {v_features}: lower it, "
+                "so that W sees some inputs"
             )
+        self.split = in_features - v_features
         self.w = FrozenSecondLayer(self.split, width, tau=tau, generator=generator)
         self.v = FrozenSecondLayer(
-            in_features - self.split,
+            v_features,
             width if v_width is None else v_width,
             tau=tau,
             generator=generator,

@@ -30,6 +30,7 @@ class WideResNet(ConvNet):
         outputs: number of outputs.
         depth: number of convolutions, those of the three shortcuts included: 6n + 4.
         width: factor on the channels of the blocks, which are rounded, to at least 1.
+        stem_stride: stride of the first convolution; 2 quarters the cost of all blocks.
         batch_norm: whether BatchNorm precedes the activations and convolutions have no biases.
         running_averages: whether BatchNorm in evaluation normalises by averages over the training;
             else by the statistics of the batch, as in Lewkowycz & Gur-Ari 2020.
@@ -53,6 +54,7 @@ class WideResNet(ConvNet):
         *,
         depth: int = 28,
         width: float = 10.0,
+        stem_stride: int = 1,
         batch_norm: bool = True,
         running_averages: bool = True,
         dropout: float = 0.0,
@@ -70,7 +72,9 @@ class WideResNet(ConvNet):
 
         style = Style(activation, beta, batch_norm, running_averages)
         channels = 16
-        layers: list[nn.Module] = [style.convolution(in_channels, channels)]
+        layers: list[nn.Module] = [
+            style.convolution(in_channels, channels, stride=check_size("stem_stride", stem_stride))
+        ]
         for stage, target in enumerate(widened(16 * 2**k, width) for k in range(3)):
             for block in range((depth - 4) // 6):
                 stride = 2 if stage and not block else 1
