@@ -14,6 +14,8 @@ from lightning_lazy.errors import InputError
 _STREAM = 2
 """Keeps these draws apart from those of crops and mixup, which have the same seed and keys."""
 _TRAIN, _VAL = 0, 1
+_WORDS = 2**32
+"""Values of a random word."""
 
 KINDS = ("none", "both", "patch_only")
 """The kinds of images: as they are, with a patch, a patch on an image of zeros."""
@@ -99,16 +101,16 @@ class Patches:
             keys: int64, shape (n,), see `counter`.
             part: Number of the set that they belong to.
         """
-        index = keys & INDEX_MASK
         rarely, often = (derive_seed(self.seed, _STREAM, part, number) for number in (0, 1))
-        which, kind = _uniform(random_words(rarely, index, 2))
-        sign, again, size = _uniform(random_words(often, keys, 3))
-        none, both, patch_only = self.fractions
-        kind = kind if self.fixed_kinds else again
-        is_both = kind * (both + patch_only) < both
+        which, *fixed = random_words(rarely, keys & INDEX_MASK, 1 + self.fixed_kinds)
+        sign_and_size, *changing = random_words(often, keys, 2 - self.fixed_kinds)
+        (kind,) = fixed or changing
+        none, both, patch_only = (share * _WORDS for share in self.fractions)
+        is_both = kind < both / (both + patch_only or 1) * _WORDS
         kinds = torch.where(which < none, 0, torch.where(is_both, 1, 2))
-        size = torch.where(is_both, 1.0, self.patch_only_factor * size)
-        return Draws(kinds, torch.where(sign < 0.5, size, -size).float())
+        signed = sign_and_size.float() * (2 / _WORDS) - 1  # uniform in (−1, 1)
+        sign = 1 - 2 * (sign_and_size < _WORDS // 2).float()
+        return Draws(kinds, torch.where(is_both, sign, self.patch_only_factor * signed))
 
     def patterns(self, channels: int, classes: int) -> tuple[Tensor, Tensor]:
         """Return z, shape (channels, size, size), and p, shape (classes, channels, size, size)."""
@@ -147,7 +149,7 @@ class Patches:
             the patch of a random label.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, _STREAM, _VAL))
-        known = images.labels.unique()
+        known = torch.unique(images.labels)
         number = torch.randint(len(known), (self.n_patch_only,), generator=generator)
         labels = known[number]
         zeros = images.images.new_zeros(self.n_patch_only, *images.images.shape[1:])
@@ -200,7 +202,7 @@ class PatchedSet(ImageSet):
         batch = super().__getitems__(keys)
         if batch.where is None or (batch.keys is None and not self.constant):
             return batch
-        epoch = 0 if batch.keys is None else int(batch.keys[0] >> INDEX_BITS) - 1
+        epoch = 0 if batch.keys is None else (int(batch.keys[0]) >> INDEX_BITS) - 1
         draws = self.drawn(epoch)
         kinds = draws.kinds.index_select(0, batch.where.places)
         rows = kinds.nonzero().squeeze(1)
@@ -244,15 +246,13 @@ class PatchTransform:
         if place not in self._moved:
             self._moved[place] = tuple(one.to(x) for one in self._patterns)
         shared, by_class = self._moved[place]
-        classes = y.clamp(min=0).index_select(0, rows)  # labels of a binary task are −1 and 1
-        patch = by_class.index_select(0, classes)
-        patch.mul_(strengths.to(x).view(-1, 1, 1, 1)).add_(shared)
-        x.index_fill_(0, blank, 0)
+        classes = y.index_select(0, rows)
+        if len(by_class) == 2:
+            classes.clamp_(min=0)  # labels of a binary task are −1 and 1
+        patch = torch.addcmul(
+            shared, by_class.index_select(0, classes), strengths.to(x).view(-1, 1, 1, 1)
+        )
+        x[blank] = 0
         images = x.view(len(x), *self.shape)
         images[:, :, self._window[0], self._window[1]].index_copy_(0, rows, patch)
         return x, y
-
-
-def _uniform(words: Tensor) -> Tensor:
-    """Return words as numbers in [0, 1)."""
-    return words.double() / 2**32

@@ -71,8 +71,9 @@ class PatternsDataModule(MemoryDataModule):
         q0: q₀, probability of Q only.
         r: ‖ζ‖; ``None``: d^{-3/4}.
         margin: γ₀; ``None``: d^{-1/2}.
-        shares: ``drawn``: each training example draws its component, as in the text; ``exact``: the
-            training shares are p₀ and q₀, up to one example.
+        shares: ``drawn``: each training example draws its component and its label, as in the text;
+            ``exact``: the training shares are p₀ and q₀, and half of the labels of each component
+            are +1, up to one example.
         batch_size: Training examples a step and device; "full" for all of them, made once.
         eval_batch_size: Validation examples a batch and device.
         seed: Seed of everything.
@@ -81,14 +82,12 @@ class PatternsDataModule(MemoryDataModule):
         patterns: w*, z and ζ.
         in_features: d + d'.
         outputs: 1.
-        val_names: Names of the validation sets.
 
     Raises:
         InputError: An argument is out of range, or p₀ + q₀ is above 1.
     """
 
     outputs: int = 1
-    val_names: tuple[str, ...] = COMPONENTS
 
     def __init__(
         self,
@@ -145,11 +144,8 @@ class PatternsDataModule(MemoryDataModule):
         if self.preprocess is not None:
             return
         generator = self._generator(_TRAIN)
-        self.train_set = self._draw(self._kinds(generator), generator)
-        self.val_sets = {
-            name: self._draw(torch.full((self.n_val,), kind), self._generator(_VAL, kind))
-            for kind, name in enumerate(self.val_names)
-        }
+        self.train_set = self._draw(*self._kinds_and_labels(generator), generator)
+        self.val_sets = {name: self._validation_set(kind) for kind, name in enumerate(COMPONENTS)}
         self.val_set = self.val_sets["both"]
         self.preprocess = _in_dtype
 
@@ -160,17 +156,24 @@ class PatternsDataModule(MemoryDataModule):
         across = other - (other @ z) * z
         return Patterns(w_star, z, r * across / across.norm())
 
-    def _kinds(self, generator: torch.Generator) -> Tensor:
-        """Return the components of the training examples, in random order."""
+    def _kinds_and_labels(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return components and labels of the training examples, in random order."""
         size = self.n_train
         if self.shares == "exact":
-            place = (torch.randperm(size, generator=generator) + 0.5) / size
+            order = torch.randperm(size, generator=generator)
+            place, bits = (order + 0.5) / size, order % 2
         else:
             place = torch.rand(size, dtype=torch.float64, generator=generator)
-        return torch.where(place < self.p0, 0, torch.where(place < self.p0 + self.q0, 1, 2))
+            bits = torch.randint(2, (size,), generator=generator)
+        kinds = torch.where(place < self.p0, 0, torch.where(place < self.p0 + self.q0, 1, 2))
+        return kinds, 2 * bits - 1
 
-    def _draw(self, kinds: Tensor, generator: torch.Generator) -> PatternSet:
-        labels = 2 * torch.randint(2, kinds.shape, generator=generator) - 1
+    def _validation_set(self, kind: int) -> PatternSet:
+        generator = self._generator(_VAL, kind)
+        bits = torch.randint(2, (self.n_val,), generator=generator)
+        return self._draw(torch.full_like(bits, kind), 2 * bits - 1, generator)
+
+    def _draw(self, kinds: Tensor, labels: Tensor, generator: torch.Generator) -> PatternSet:
         x1, x2 = self._draw_p(labels, generator), self._draw_q(labels, generator)
         x1[kinds == 1] = 0
         x2[kinds == 0] = 0

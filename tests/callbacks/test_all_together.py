@@ -23,6 +23,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "HessianTopEigenvalues": {"size": 20, "overlap": True},
 }
 
+# What changes the run by design, or needs a net of its own.
+LEFT_OUT = {"AnnealOnLoss", "AutoL2", "GradientNoise", "PatternLearning", "PreActivationNoise"}
+
 
 def test_weights_buffers_and_metrics_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
     net = nn.Sequential(
@@ -34,7 +37,9 @@ def test_weights_buffers_and_metrics_are_the_same_to_the_last_bit(tmp_path: Path
     )
     watched = copy.deepcopy(alone)
     all_of_them = [
-        getattr(callbacks, name)(**ARGUMENTS.get(name, {})) for name in callbacks.__all__
+        getattr(callbacks, name)(**ARGUMENTS.get(name, {}))
+        for name in callbacks.__all__
+        if name not in LEFT_OUT
     ]
     metrics = []
     for module, on in ((alone, []), (watched, all_of_them)):
@@ -50,5 +55,5 @@ def test_weights_buffers_and_metrics_are_the_same_to_the_last_bit(tmp_path: Path
     ):
         assert torch.equal(one, other) if torch.is_tensor(one) else one == other, name
     assert all(metrics[1][name] == value for name, value in metrics[0].items())
-    for name in ("curvature/hessian_top1", "ntk/drift", "lazy/kappa", "curvature/phase"):
-        assert name in metrics[1]
+    assert {"curvature/hessian_top1", "curvature/phase", "ntk/drift"} <= metrics[1].keys()
+    assert {"lazy/kappa", "l2/peak_step"} <= metrics[1].keys()

@@ -35,5 +35,6 @@ def test_two_processes_log_what_one_logs_on_the_union_of_the_shards(tmp_path: Pa
     np.testing.assert_allclose(one.to_numpy(float), two.to_numpy(float), rtol=1e-12)
     stability = one["lazy/activation_stability"].dropna()
     assert 0.5 < stability.iloc[-1] < 1
+    assert one["l2/decay"].notna().any()
     for name, bits in patterns[0].items():
         assert (bits == patterns[1][name]).all()

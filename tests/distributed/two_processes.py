@@ -10,6 +10,7 @@ import torch
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import (
     ActivationStability,
+    AutoL2,
     CatapultMonitor,
     DivergenceGuard,
     FrozenParameters,
@@ -18,6 +19,7 @@ from lightning_lazy.callbacks import (
     LinearizationGap,
     NeuralTangentKernel,
     ParameterDistance,
+    PeakTime,
     RelativeScale,
 )
 from lightning_lazy.data import ImageDataModule
@@ -54,6 +56,8 @@ def main(devices: int, folder: str) -> None:
             CatapultMonitor("hessian", name="h", size=41, batch_size=15),
             NeuralTangentKernel(every_n_steps=4, size=11, batch_size=2, top_k=2),
             NeuralTangentKernel(every_n_steps=4, size=11, batch_size=25, outputs="sum", name="s"),
+            AutoL2(0.03, period=2, refractory=0.01, size=41, batch_size=15),
+            PeakTime(l2=0.03, budget=100),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -155,6 +155,32 @@ def test_initial_weights_have_the_variance_of_the_formula(init, square):
         assert layer.bias.count_nonzero() == 0
 
 
+def test_fan_out_is_the_initialisation_of_residual_nets():
+    # Oracle: the formulas, within five standard errors of a deviation.
+    net = WideResNet(3, 32, 10, depth=10, width=4, init="fan_out")
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            spread = math.sqrt(2 / (layer.kernel_size[0] ** 2 * layer.out_channels))
+            error = 5 / math.sqrt(2 * layer.weight.numel())
+            assert layer.weight.std().item() == pytest.approx(spread, rel=error)
+    linear = net.layers[-1].weight
+    assert linear.abs().max() <= 1 / 256**0.5
+    assert linear.std().item() == pytest.approx(1 / (3 * 256) ** 0.5, rel=0.05)
+    assert net.layers[-1].bias.count_nonzero() == 0
+
+
+def test_a_stride_of_the_stem_makes_all_maps_smaller():
+    sides = []
+    net = WideResNet(3, 32, 10, depth=10, width=1, stem_stride=2)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda module, args, out: sides.append(out.shape[-1]))
+    net(torch.zeros(1, 3, 32, 32))
+    assert sides == [16, 16, 16, 8, 8, 8, 4, 4, 4]
+    with pytest.raises(InputError, match="stem_stride must be an integer of at least 1, got 0"):
+        WideResNet(3, 32, 10, depth=10, stem_stride=0)
+
+
 @pytest.mark.parametrize("name", ["xavier_normal", "kaiming_normal"])
 def test_initialisation_agrees_with_torch(name):
     # Oracle: torch's own functions on the same draws, to rounding.
