@@ -36,7 +36,7 @@ class PreActivationNoise(GuestCallback):
     clean, and so is the frozen copy that centres a model. The noise stands in hooks, which are
     gone when training ends, by an error too: nothing of it is in the exported net.
 
-    Logs ``noise/std``, s(t)·std, at the start and whenever it changes.
+    Logs ``noise/std``, s(t)·std, after the first batch and whenever it has changed.
 
     Args:
         std: Standard deviation at the start, at least 0, in units of the pre-activations.
@@ -131,15 +131,18 @@ class PreActivationNoise(GuestCallback):
             seed = derive_seed(self.seed, trainer.global_rank, self._batches)
             self._generator.manual_seed(seed)
         self._batches += 1
-        if self._published != self._now:
-            self._published = self._now
-            suffix = "" if self.name is None else f"/{self.name}"
-            publish(trainer, {f"noise/std{suffix}": self._now})
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Between batches nothing is noisy."""
+        """Log the noise of this batch, if it is another than before; until the next there is none.
+
+        What is logged before a batch is trained on would be logged again by a resumed run.
+        """
+        if self._published != self._now:
+            self._published = self._now
+            suffix = "" if self.name is None else f"/{self.name}"
+            publish(trainer, {f"noise/std{suffix}": self._now})
         self._now = 0.0
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

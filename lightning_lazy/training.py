@@ -252,8 +252,10 @@ def _report(folder: Path, in_sweep: bool) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     if in_sweep:
         metrics = summary["metrics"]
-        name = "val/acc" if "val/acc" in metrics else "val/loss"
-        print(f"{folder}: {summary['steps']} steps, {name} {metrics.get(name)}")
+        accuracies = [name for name in metrics if name.startswith("val/") and name.endswith("/acc")]
+        shown = [name for name in ("val/acc", *accuracies, "val/loss") if name in metrics]
+        values = f", {shown[0]} {metrics[shown[0]]}" if shown else ""
+        print(f"{folder}: {summary['steps']} steps{values}")
         return
     from rich.console import Console
     from rich.table import Table
