@@ -164,7 +164,10 @@ def test_auto_l2_runs_where_the_cell_says_so() -> None:
 def test_fig2_quick_peaks_after_a_time_that_is_inverse_to_l2(train: Train, data_root: Path) -> None:
     # Spec: exponent in [0.80, 1.15], ηλt* in [0.30, 0.60], accuracies within 0.012 for
     # λ ≤ 3e-3, means over three seeds. Of the quick experiment the shorter runs.
-    cells = "{l2: 1e-3},{l2: 3e-3},{l2: 1e-2},{l2: 3e-2},{lr: 0.5, l2: 1e-2},{lr: 0.5, l2: 3e-2}"
+    cells = (
+        "{l2: 1e-3},{l2: 3e-3},{l2: 1e-2},{l2: 3e-2},"
+        "{lr: 0.5, l2: 3e-3},{lr: 0.5, l2: 1e-2},{lr: 0.5, l2: 3e-2}"
+    )
     train("experiment=lewkowycz/fig2_quick", f"data.root={data_root}", f"cell={cells}")
     folder, found = sweep("fig2_quick")
     fast = found[found["lr"] == 2]

@@ -35,7 +35,6 @@ def test_fig5_has_the_papers_protocol_and_its_quick_twin_other_sizes_only() -> N
     paper, quick = (composed(f"experiment=lewkowycz/fig5{end}") for end in ("", "_quick"))
     assert (paper["l2"], paper["lr"] * paper["max_steps"]) == (0.002, 1 / 0.002)
     assert (paper["data"]["n_train"], paper["data"]["binary"]) == (200, PARITY)
-    assert paper["trainer"]["precision"] == "64-true"
     for group in ("loss", "model", "l2", "centering", "alpha", "sweep_figure", "schedule"):
         assert paper[group] == quick[group], group
     assert paper["data"] | {"n_train": 100} == quick["data"]
@@ -43,7 +42,8 @@ def test_fig5_has_the_papers_protocol_and_its_quick_twin_other_sizes_only() -> N
 
 def test_fig5_descends_on_half_the_sum_of_squares_with_l2(train: Train) -> None:
     train(
-        "experiment=lewkowycz/fig5", "hydra.mode=RUN", "data=digits", "data.n_train=30",
+        "experiment=lewkowycz/fig5", "hydra.mode=RUN", "trainer=float64", "data=digits",
+        "data.n_train=30",
         "model.width=16", "max_steps=12", "module.log_every_n_steps=1", "l2=0.3", "lr=0.01",
     )  # fmt: skip
     data = ImageDataModule("digits", n_train=30, n_val=10, binary=PARITY, batch_size="full")
@@ -100,3 +100,14 @@ def test_fig5_says_where_there_is_no_kernel(train: Train) -> None:
     with pytest.raises(InputError, match="holds no tangent kernel: run the experiment anew"):
         fig5(folder)
     assert np.isfinite(pd.read_csv(folder / "cells.csv")["median error"]).all()
+
+
+def test_fig5_draws_what_there_is_where_runs_diverged(train: Train) -> None:
+    train(
+        "experiment=lewkowycz/fig5_quick", "data=digits", "data.n_train=10", "lr=1.2",
+        "max_steps=100", "every_n_steps=50", "model.width=4,8",
+    )  # fmt: skip
+    (folder,) = Path("runs/lewkowycz/fig5_quick").iterdir()
+    cells = pd.read_csv(folder / "cells.csv")
+    assert cells["diverged"].all()
+    assert (folder / "figures/fig5.png").is_file()

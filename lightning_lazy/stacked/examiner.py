@@ -23,9 +23,9 @@ from lightning_lazy.laziness import (
     activation_modules,
     activation_patterns,
     count_changes,
+    in_place_modules,
     parameter_distance,
     stability,
-    undisturbed,
 )
 from lightning_lazy.losses import num_correct
 from lightning_lazy.scaling import ScaledModel
@@ -103,6 +103,8 @@ class Examiner:
     def _make_start(self, seed: int, knobs: Knobs) -> _Start:
         task = self.task
         model = scaled(self._start_net(seed, knobs), task).to(task.x.device, task.x.dtype)
+        for part in in_place_modules(model).values():
+            part.inplace = False  # the batches are needed again
         batches = [task.x, *(x for x, _ in self.test)]
         references: list[Tensor | None] = [None] * len(batches)
         if model.reference is not None and not has_batch_norm(model):
@@ -128,7 +130,7 @@ class Examiner:
 
     def _train(self, start: _Start) -> tuple[float, float]:
         """Return ℓ/α² and accuracy on the training set."""
-        task, model = self.task, start.model
+        task, model = self.task, start.model.train()
         output = model(task.x, start.references[0])
         loss = float(task.loss(output, task.y) / model.alpha**2)
         if not _has_classes(output, task.y):
@@ -157,11 +159,11 @@ class Examiner:
         def forward(batch: tuple[Tensor, Tensor | None]) -> None:
             outputs.append(start.model(*batch))
 
-        with undisturbed(start.model):
-            if start.modules:
-                return outputs, activation_patterns(forward, start.modules, batches)
-            for batch in batches:
-                forward(batch)
+        start.model.eval()
+        if start.modules:
+            return outputs, activation_patterns(forward, start.modules, batches)
+        for batch in batches:
+            forward(batch)
         return outputs, None
 
     def _summed_loss(self, output: Tensor, y: Tensor) -> float:

@@ -44,7 +44,8 @@ class TwoLayerStack:
         net = self._nets[0]
         self._activation = _activation(net.activation)
         self._x = task.x * (net.hidden.factor * self._activation.input_factor)
-        self._x_transposed = self._x.T.contiguous()
+        # Products are fastest where the axis that is summed over is contiguous in both factors.
+        self._x_by_samples = self._x.T.contiguous().T
         self._factor = net.output.factor * self._activation.output_factor
         self._loss = output_loss(task.loss, task.x.new_zeros(len(task.x), _outputs(net)), task.y)
         self._alpha = alpha.view(-1, 1, 1)
@@ -84,7 +85,11 @@ class TwoLayerStack:
         torch.bmm(slope, self._active.transpose(1, 2), out=self._gradients[_OUTPUT])
         back = torch.bmm(self.parameters[_OUTPUT].transpose(1, 2), slope, out=self._active)
         self._activation.differentiate(back, self._hidden, self._rest)
-        torch.mm(back.view(self._rows), self._x, out=self._gradients[_HIDDEN].view(self._weights))
+        torch.mm(
+            back.view(self._rows),
+            self._x_by_samples,
+            out=self._gradients[_HIDDEN].view(self._weights),
+        )
         return self._gradients
 
     def losses(self) -> Tensor:
@@ -132,7 +137,7 @@ class TwoLayerStack:
     def _forward(self, parameters: Tensors) -> Tensor:
         """Return f over the net's constant factor, shape ``(C, k, n)``, in a buffer."""
         weights = parameters[_HIDDEN].view(self._weights)
-        torch.mm(weights, self._x_transposed, out=self._hidden.view(self._rows))
+        torch.mm(weights, self._x.T, out=self._hidden.view(self._rows))
         self._activation(self._hidden, self._active, self._rest)
         return torch.bmm(parameters[_OUTPUT], self._active, out=self._outputs)
 

@@ -81,8 +81,9 @@ def checked(
             f"got {gamma.shape}, {y.shape}, {f.shape} and {t.shape}; flatten them"
         )
     for name, values in (("gammas", gamma), ("times", t)):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise InputError(f"{name} must be finite and at least 0, got {values}; check {name}")
+        bad = values[~(np.isfinite(values) & (values >= 0))]
+        if len(bad):
+            raise InputError(f"{name} must be finite and at least 0, got {bad[0]}; check {name}")
     return gamma, y, f, t
 
 
@@ -125,4 +126,4 @@ def _grid(times: Array, last: float, density: float) -> tuple[Array, NDArray[np.
         count = max(1, math.ceil(density * (end - now)))
         parts.append(np.append(np.linspace(now, end, count + 1)[1:], time))
         now = time
-    return np.concatenate(parts), np.cumsum([len(part) for part in parts])[1:] - 1
+    return np.concatenate(parts), np.cumsum(list(map(len, parts)))[1:] - 1

@@ -112,3 +112,8 @@ def test_bad_modes_get_one_line() -> None:
         evolve_modes([1.0], [1.0], [1.0], l2=-1, times=[0], k=1)
     with pytest.raises(InputError, match="k must be finite and at least 0"):
         kernel_decay([0.0], l2=0.1, k=-1)
+
+
+def test_no_times_give_no_rows() -> None:
+    for k in (1, 2, 3):
+        assert evolve_modes([1.0, 2.0], [1, 1], [0, 0], l2=0.1, times=[], k=k).shape == (0, 2)

@@ -23,12 +23,12 @@ def legend(axes: Axes) -> None:
         axes.legend(frameon=False, **many)
 
 
-def rate_ticks(axes: Axes, rates: Iterable[float]) -> None:
-    """Make the axis of learning rates logarithmic, with a tick at each where they are few."""
-    values = sorted(set(rates))
+def value_ticks(axes: Axes, values: Iterable[float]) -> None:
+    """Make the x axis logarithmic, with a tick at each value where they are few."""
+    places = sorted(set(values))
     axes.set_xscale("log")
-    if len(values) <= 9:
-        axes.set_xticks(values, [f"{lr:g}" for lr in values])
+    if len(places) <= 9:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.minorticks_off()
 
 

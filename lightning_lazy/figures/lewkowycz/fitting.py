@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from lightning_lazy.figures.frames import read_metrics
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
-from lightning_lazy.figures.lewkowycz.drawing import legend, rate_ticks, shades
+from lightning_lazy.figures.lewkowycz.drawing import legend, shades, value_ticks
 from lightning_lazy.figures.style import INK, label, new_figure, save
 
 _ACCURACIES = {"acc then": "test accuracy at training accuracy 1", "best": "best test accuracy"}
@@ -38,7 +38,7 @@ def draw_fitting_times(folder: Path, cells: pd.DataFrame, name: str) -> Path:
         scale = (cells["lr"] * cells["fitted at"])[cells["lr"] == cells["lr"][reached].min()].mean()
         rates = np.array(sorted(cells["lr"].unique()))
         one.plot(rates, scale / rates, color=INK, lw=0.9, ls=":", label="∝ 1/η")
-    rate_ticks(one, cells["lr"])
+    value_ticks(one, cells["lr"])
     label(one, "learning rate η", "epochs to training accuracy 1")
     title = f"left out: {int((~reached).sum())} of {len(cells)} runs that never reach it"
     one.set_title(title, fontsize=9, loc="left")
@@ -91,7 +91,7 @@ def _draw_accuracies(axes: Axes, cells: pd.DataFrame, metric: str) -> None:
     rates = cells["lr"][cells["diverged"]].unique()
     place = axes.get_xaxis_transform()
     axes.plot(rates, [0.03] * len(rates), "x", color=INK, ms=6, transform=place)
-    rate_ticks(axes, cells["lr"])
+    value_ticks(axes, cells["lr"])
     label(axes, "learning rate η", _ACCURACIES[metric])
 
 

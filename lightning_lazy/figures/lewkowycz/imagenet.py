@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
-from lightning_lazy.figures.lewkowycz.drawing import legend, shades
+from lightning_lazy.figures.lewkowycz.drawing import legend, shades, value_ticks
 from lightning_lazy.figures.style import label, new_figure, save
 
 
@@ -62,5 +62,5 @@ def _draw_lengths(axes: Axes, cells: pd.DataFrame) -> None:
     rates = ", ".join(f"{lr:g}" for lr in sorted(cells["cell.lr"].unique()))
     label(axes, "epochs of training", "best test accuracy")
     axes.set_title(f"(b) η = {rates}, schedule stretched", fontsize=9, loc="left")
-    axes.set_xscale("log")
+    value_ticks(axes, cells["length"])
     legend(axes)

@@ -61,16 +61,18 @@ def fig5(folder: Path) -> list[Path]:
         ``cells.csv``.
     """
     cells = read_sweep(folder, keep=("model.width",)).sort_values("model.width")
-    runs = [_read(Path(cell)) for cell in cells["folder"]]
-    compared = pd.DataFrame([_compare(run) for run in runs], index=cells.index)
+    ended = cells[~cells["diverged"]]
+    runs = [_read(Path(cell)) for cell in ended["folder"]]
+    compared = pd.DataFrame([_compare(run) for run in runs], index=ended.index)
     cells.join(compared).to_csv(folder / "cells.csv", index=False)
     figure, axes = new_figure(columns=2, rows=2, width=5.2, height=3.6)
     for one, letter, k in zip(axes[0], "ab", (_LAYERS, 1), strict=True):
         _draw_modes(one, k)
         label(one, "time t", "f", f"({letter}) theory, k = {k}, λ = {_L2:g}")
-    _draw_losses(axes[1][0], runs)
-    label(axes[1][0], "time, η · steps", "training loss", f"(c) k = 2 and training, {_task(cells)}")
-    _draw_kernels(axes[1][1], runs)
+    if runs:
+        _draw_losses(axes[1][0], runs)
+        _draw_kernels(axes[1][1], runs)
+    label(axes[1][0], "time, η · steps", "training loss", f"(c) {_task(cells)}")
     label(axes[1][1], "time, η · steps", "λ_max / λ_max(0)", "(d) tangent kernel")
     return [save(figure, folder, "fig5")]
 
@@ -120,8 +122,12 @@ def _compare(run: _Run) -> dict[str, Any]:
 
 
 def _task(cells: pd.DataFrame) -> str:
+    """Return what is trained on, and which widths diverged."""
     config = read_config(Path(cells["folder"].iloc[0]))
-    return f"{config['data']['n_train']} images, λ = {config['l2']:g}"
+    diverged = cells["model.width"][cells["diverged"]]
+    listed = ", ".join(f"{width:,}" for width in diverged)
+    note = f"; diverged: width {listed}" if listed else ""
+    return f"{config['data']['n_train']} images, λ = {config['l2']:g}{note}"
 
 
 def _draw_modes(axes: Axes, k: int) -> None:
@@ -151,8 +157,8 @@ def _draw_losses(axes: Axes, runs: list[_Run]) -> None:
         axes.plot(run.times, run.losses, color=color, lw=1.6, label=f"width {run.width:,}")
         axes.plot(run.times, run.theory, "--", color=color, lw=1.1)
     widest = runs[-1]
-    axes.plot(widest.times, widest.linear, ":", color=INK, label="linear model, k = 1")
     axes.plot([], [], "--", color=INK, label="theory, k = 2")
+    axes.plot(widest.times, widest.linear, ":", color=INK, label="linear model, k = 1")
     _mark_decay(axes, widest.l2)
     axes.set(xscale="log", yscale="log", xlim=(widest.times[1], None))
     legend(axes)
