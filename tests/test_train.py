@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,7 +259,10 @@ def test_offline_wandb_gets_metrics_config_and_figures(train: Train) -> None:
     train(*SMALL, "logger=wandb")
     run = next(only_run().glob("wandb/offline-run-*"))
     assert list(run.glob("files/media/images/figures/learning_curve*.png"))
-    raw = next(run.glob("*.wandb")).read_bytes()
+    deadline = time.monotonic() + 30  # W&B writes from a process of its own
+    while b"val/acc" not in (raw := next(run.glob("*.wandb")).read_bytes()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     for text in (b"val/acc", b"lazy/activation_stability", b"TwoLayerNet", b"n_train"):
         assert text in raw
 
