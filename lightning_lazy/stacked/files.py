@@ -43,15 +43,9 @@ class GridFiles:
         self.folder = folder
         self._rows: list[dict[str, Any]] = []
         wanted = {"shard": "{}/{}".format(*parse_shard(shard)), **description}
-        if (folder / DESCRIPTION).is_file():
+        if (folder / TABLE).is_file() or self._checkpoint.is_file():
             _check_same(folder, read_description(folder), wanted)
-        elif (folder / TABLE).is_file():
-            raise InputError(
-                f"{folder} holds a {TABLE} but no {DESCRIPTION} that says of which grid: choose "
-                "another folder"
-            )
-        else:
-            self.write(DESCRIPTION, json.dumps(wanted, indent=2) + "\n")
+        self.write(DESCRIPTION, json.dumps(wanted, indent=2) + "\n")
         if config is not None:
             from omegaconf import OmegaConf
 
@@ -97,7 +91,13 @@ class GridFiles:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return what ``grid.json`` says of a folder's grid."""
+    """Return what ``grid.json`` says of a folder's grid.
+
+    Raises:
+        InputError: It is not there.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(f"{folder} holds no {DESCRIPTION} that says of which grid its cells are")
     return json.loads((folder / DESCRIPTION).read_text())
 
 

@@ -260,7 +260,7 @@ class StackedGrid(pl.LightningModule):
             labels.update(str(y.double().cpu().tolist()).encode())
         size = float(task.x.double().abs().mean())
         with same_random_state_after():
-            net = repr(self.make_net(**dict(self.cells[0].knobs)))
+            net = repr(self.make_net(**dict(self.grid.cells[0].knobs)))
         description = {
             "axes": self.grid.axes,
             "steps": self.schedule.steps,

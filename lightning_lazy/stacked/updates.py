@@ -80,6 +80,7 @@ class StackedOptimizer:
         self.options = options
         self.steps = 0
         self._parameters = parameters
+        self._make_scratch()
         example = next(iter(parameters.values()))
         lr = example.new_tensor([cell.lr for cell in cells])
         alpha = example.new_tensor([cell.alpha for cell in cells])
@@ -91,6 +92,11 @@ class StackedOptimizer:
             kind: {key: torch.zeros_like(value) for key, value in parameters.items()}
             for kind in _STATE[name]
         }
+
+    def _make_scratch(self) -> None:
+        """Make room for √v, which every step needs."""
+        second = "second" in _STATE[self.name]
+        self._root = {k: torch.empty_like(p) for k, p in self._parameters.items() if second}
 
     @staticmethod
     def tensors(name: OptimizerName) -> int:
@@ -105,19 +111,13 @@ class StackedOptimizer:
         """
         self.steps += 1
         for key, parameter in self._parameters.items():
-            state = {kind: tensors[key] for kind, tensors in self.state.items()}
-            shape = (-1, *[1] * (parameter.ndim - 1))
-            self._move(parameter, gradients[key], state, -self._rate.view(shape), shape)
+            self._move(key, parameter, gradients[key])
 
-    def _move(
-        self,
-        parameter: Tensor,
-        gradient: Tensor,
-        state: dict[str, Tensor],
-        rate: Tensor,
-        shape: tuple[int, ...],
-    ) -> None:
-        """Move one stacked parameter by ``rate`` (negative) times its direction."""
+    def _move(self, key: str, parameter: Tensor, gradient: Tensor) -> None:
+        """Move one stacked parameter."""
+        state = {kind: tensors[key] for kind, tensors in self.state.items()}
+        shape = (-1, *[1] * (parameter.ndim - 1))
+        rate = -self._rate.view(shape)
         if self.name == "sgd":
             parameter.addcmul_(gradient, rate)
             return
@@ -131,12 +131,12 @@ class StackedOptimizer:
             second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             first = state["first"].lerp_(gradient, 1 - beta1)
             torch.mul(first, rate / (1 - beta1**self.steps), out=gradient)
-            root = second.sqrt().div_((1 - beta2**self.steps) ** 0.5)
+            root = torch.sqrt(second, out=self._root[key]).div_((1 - beta2**self.steps) ** 0.5)
         else:
             rho = self.options.rho
             second.mul_(rho).addcmul_(gradient, gradient, value=1 - rho)
             gradient.mul_(rate)
-            root = second.sqrt()
+            root = torch.sqrt(second, out=self._root[key])
         parameter.addcdiv_(gradient, root.add_(self._eps.view(shape)))
 
     def effective_lr(self, place: int) -> float:
@@ -164,6 +164,7 @@ class StackedOptimizer:
             parameters: Their stacked parameters.
         """
         self._parameters = parameters
+        self._make_scratch()
         self._alpha, self._rate, self._eps = (
             value[places] for value in (self._alpha, self._rate, self._eps)
         )
