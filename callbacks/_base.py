@@ -19,7 +19,31 @@ GuestCallback: Any = type("GuestCallback", _BASES, {"__module__": __name__})
 """A callback of ``pytorch_lightning`` and, where that is installed, of ``lightning.pytorch``."""
 
 
-class PeriodicCallback(GuestCallback):
+class NamedCallback(GuestCallback):
+    """A callback of which two instances can live side by side.
+
+    Args:
+        name: Tells them apart: it enters the key of their state and the names of their metrics,
+            ``<metric>/<name>``.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self.name = name
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in checkpoints."""
+        kind = type(self).__name__
+        return kind if self.name is None else f"{kind}[{self.name}]"
+
+    def _publish(self, trainer: Any, values: dict[str, float]) -> None:
+        suffix = "" if self.name is None else f"/{self.name}"
+        if values:
+            publish(trainer, {key + suffix: value for key, value in values.items()})
+
+
+class PeriodicCallback(NamedCallback):
     """A callback that measures at the start, periodically, and at the end of training.
 
     Subclasses give `measure`. What it returns is published under the names it gives, stamped with
@@ -29,19 +53,17 @@ class PeriodicCallback(GuestCallback):
         every_n_steps: Updates between two measurements; ``None``: at the end of epochs.
         every_n_epochs: Epochs between two measurements; counts updates where one batch is the whole
             training set.
-        name: Tells two instances of one callback apart: it enters the key of their state and the
-            names of their metrics, ``<metric>/<name>``.
+        name: Tells two instances of one callback apart, see `NamedCallback`.
     """
 
     def __init__(
         self, every_n_steps: int | None = None, every_n_epochs: int = 1, name: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         check_period("every_n_steps", every_n_steps)
         check_size("every_n_epochs", every_n_epochs)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs
-        self.name = name
         self._measured_at = -1
         self._fresh: dict[str, Any] | None = None
 
@@ -61,12 +83,6 @@ class PeriodicCallback(GuestCallback):
             delattr(self, name)
         self.__dict__.update(copy.deepcopy(self._fresh))
 
-    @property
-    def state_key(self) -> str:
-        """The key of this callback's state in checkpoints."""
-        kind = type(self).__name__
-        return kind if self.name is None else f"{kind}[{self.name}]"
-
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return the metrics at this moment, the same on all ranks."""
         raise NotImplementedError
@@ -76,11 +92,6 @@ class PeriodicCallback(GuestCallback):
             return
         self._measured_at = trainer.global_step
         self._publish(trainer, self.measure(trainer, pl_module))
-
-    def _publish(self, trainer: Any, values: dict[str, float]) -> None:
-        suffix = "" if self.name is None else f"/{self.name}"
-        if values:
-            publish(trainer, {key + suffix: value for key, value in values.items()})
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Measure at initialisation; a resumed run has done so."""

@@ -8,17 +8,16 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from lightning_lazy.callbacks._base import GuestCallback
+from lightning_lazy.callbacks._base import NamedCallback
 from lightning_lazy.callbacks._start import refuse_sharded
 from lightning_lazy.checks import check_number
 from lightning_lazy.curvature.functional import trained_parameters
 from lightning_lazy.data.counter import derive_seed
 from lightning_lazy.errors import InputError
 from lightning_lazy.optim.decay import Decay, DecayKind
-from lightning_lazy.reporting import publish
 
 
-class GradientNoise(GuestCallback):
+class GradientNoise(NamedCallback):
     r"""Adds spherical Gaussian noise to the gradient of every update.
 
     .. math:: U_{t+1} = U_t - \gamma_t (\nabla L(U_t) + \xi_t), \quad
@@ -63,20 +62,13 @@ class GradientNoise(GuestCallback):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         self.std = check_number("std", std, zero=True)
         self.decay = Decay(schedule, factor=factor, milestones=milestones, total=total)
         self.parameters = None if parameters is None else tuple(parameters)
         self.seed = seed
-        self.name = name
         self._now: float | None = None
         self._published: float | None = None
-
-    @property
-    def state_key(self) -> str:
-        """The key of this callback's state in checkpoints."""
-        kind = type(self).__name__
-        return kind if self.name is None else f"{kind}[{self.name}]"
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what noise can't be added to; begin anew where training does."""
@@ -107,8 +99,7 @@ class GradientNoise(GuestCallback):
         """Log the noise of the update that is done, if it is another than before."""
         if self._now is not None and self._published != self._now:
             self._published = self._now
-            suffix = "" if self.name is None else f"/{self.name}"
-            publish(trainer, {f"noise/gradient_std{suffix}": self._now})
+            self._publish(trainer, {"noise/gradient_std": self._now})
 
     def _chosen(self, pl_module: Any) -> list[Tensor]:
         """Return the parameters that get noise, those that take part in this update."""

@@ -6,18 +6,18 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_lazy.callbacks._base import GuestCallback
+from lightning_lazy.callbacks._base import NamedCallback
 from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.data.counter import derive_seed
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import ACTIVATIONS, activation_modules
 from lightning_lazy.optim.decay import Decay
-from lightning_lazy.reporting import is_full_batch, publish
+from lightning_lazy.reporting import is_full_batch
 
 Schedule = Literal["constant", "step", "exponential", "cosine", "lr"]
 
 
-class PreActivationNoise(GuestCallback):
+class PreActivationNoise(NamedCallback):
     r"""Adds Gaussian noise to the inputs of all activations in training, never in evaluation.
 
     .. math:: a = \sigma(z + s(t) \cdot std \cdot \xi), \quad \xi \sim N(0, 1)
@@ -74,7 +74,7 @@ class PreActivationNoise(GuestCallback):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         self.std = check_number("std", std, zero=True)
         check_choice("schedule", schedule, get_args(Schedule))
         check_choice("interval", interval, ("epoch", "step"))
@@ -89,19 +89,12 @@ class PreActivationNoise(GuestCallback):
         self.shared_axes = tuple(int(axis) for axis in shared_axes)
         self.types = tuple(types)
         self.seed = seed
-        self.name = name
         self._batches = 0
         self._initial_lr: float | None = None
         self._published: float | None = None
         self._now = 0.0
         self._generator: torch.Generator | None = None
         self._hooks: list[Any] = []
-
-    @property
-    def state_key(self) -> str:
-        """The key of this callback's state in checkpoints."""
-        kind = type(self).__name__
-        return kind if self.name is None else f"{kind}[{self.name}]"
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what noise can't be added to; begin anew where training does."""
@@ -141,8 +134,7 @@ class PreActivationNoise(GuestCallback):
         """
         if self._published != self._now:
             self._published = self._now
-            suffix = "" if self.name is None else f"/{self.name}"
-            publish(trainer, {f"noise/std{suffix}": self._now})
+            self._publish(trainer, {"noise/std": self._now})
         self._now = 0.0
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
