@@ -36,6 +36,15 @@ def data_root() -> Path:
 
 
 @pytest.fixture
+def cifar_folder(data_root: Path) -> Path:
+    """CIFAR-10 as a folder of images; the test is skipped where there is none."""
+    folder = data_root / "cifar10_jpeg"
+    if not folder.is_dir():
+        pytest.skip(f"no CIFAR-10 images in {folder}: set LIGHTNING_LAZY_DATA")
+    return folder
+
+
+@pytest.fixture
 def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:

@@ -3,18 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import experiments
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 
 from lightning_lazy.build import build, build_module
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 
-ROOT = Path(__file__).parent.parent
-
-CONF = ROOT / "conf"
+CONF = experiments.CONF
 GROUPS = ("model", "data", "loss", "optimizer", "schedule", "callbacks", "trainer", "logger")
 MEMBERS = sorted(
     f"{group}={path.stem}" for group in GROUPS for path in (CONF / group).glob("*.yaml")
@@ -27,10 +23,7 @@ SIZES = {"in_features": 12, "in_channels": 3, "image_size": 32, "outputs": 3}
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*overrides])
-    plain = plain_config(config)
+    plain = experiments.composed(*overrides)
     plain["model"] |= {k: v for k, v in SIZES.items() if plain["model"].get(k, 0) is None}
     return plain
 

@@ -11,28 +11,14 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from experiments import composed, sweep
 from torch import Tensor
 
 from lightning_lazy.data import TeacherStudentDataModule
 from lightning_lazy.figures.__main__ import redraw
 from lightning_lazy.models import TwoLayerNet
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 
-CONF = Path(__file__).parent.parent / "conf"
 Train = Callable[..., str]
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
-
-
-def sweep(name: str) -> tuple[Path, pd.DataFrame]:
-    (folder,) = Path("runs/chizat", name).iterdir()
-    return folder, pd.read_csv(folder / "cells.csv")
 
 
 @pytest.mark.parametrize(
@@ -158,13 +144,13 @@ def test_fig1_quick_small_weights_generalise_and_large_ones_are_the_linear_model
 ) -> None:
     quick = "experiment=chizat/fig1_quick"
     train(quick, "seed=0,1,2", "cell={tau: 0.01},{tau: 1}")
-    folder, cells = sweep("fig1_quick")
+    folder, cells = sweep("chizat/fig1_quick")
     loss = cells.groupby("model.tau")["val/loss"].mean()
     assert loss[0.01] <= 0.02 * loss[1.0]
     assert (folder / "figures/fig1.png").is_file()
 
     train(quick, "name=chizat/plateau", "seed=0", "cell={tau: 10},{linearize: true}")
-    _, cells = sweep("plateau")
+    _, cells = sweep("chizat/plateau")
     cells = cells.set_index("linearize")["val/loss"]
     expected = tangent_kernel_descent(seed=0, tau=10.0, lr=0.001, steps=2000)
     assert cells[False] == pytest.approx(expected, rel=0.02)
@@ -175,7 +161,7 @@ def test_fig1_quick_small_weights_generalise_and_large_ones_are_the_linear_model
 @pytest.mark.slow
 def test_fig2a_quick_the_lazy_scaling_generalises_worse(train: Train) -> None:
     train("experiment=chizat/fig2a_quick", "seed=0,1,2", "model.width=256")
-    folder, cells = sweep("fig2a_quick")
+    folder, cells = sweep("chizat/fig2a_quick")
     loss = cells.groupby("scaling.power")["loss"].mean()
     assert loss[-0.5] >= 3 * loss[-1.0]
     assert (folder / "figures/fig2a.png").is_file()
@@ -184,7 +170,7 @@ def test_fig2a_quick_the_lazy_scaling_generalises_worse(train: Train) -> None:
 @pytest.mark.slow
 def test_fig2b_quick_a_lazy_student_ends_at_a_bad_minimum(train: Train) -> None:
     train("experiment=chizat/fig2b_quick", "seed=0", "model.tau=0.01,1,8")
-    folder, cells = sweep("fig2b_quick")
+    folder, cells = sweep("chizat/fig2b_quick")
     loss = cells.set_index("model.tau")["loss"]
     assert loss[0.01] <= 0.05 * loss[8.0]
     assert loss[1.0] == pytest.approx(loss[8.0], rel=0.05)
@@ -197,7 +183,7 @@ def test_fig1_draws_one_repetition_in_the_plane_and_is_redrawn_from_files(train:
         "panels.plane.trajectory.every_n_steps=5", "panels.tau.max_steps=20",
         "cell={panel: plane, tau: 0.1},{panel: plane, tau: 2},{tau: 1}",
     )  # fmt: skip
-    folder, cells = sweep("fig1_quick")
+    folder, cells = sweep("chizat/fig1_quick")
     assert out.count("left out:") == 2
     assert sorted(zip(cells["cell.panel"], cells["model.tau"], cells["seed"], strict=True)) == [
         ("plane", 0.1, 2), ("plane", 2.0, 2), ("tau", 1.0, 1), ("tau", 1.0, 2),
@@ -213,6 +199,6 @@ def test_diverged_cells_are_drawn_as_such(train: Train) -> None:
         "experiment=chizat/fig2a_quick", "seed=0", "model.width=2,64", "max_steps=60",
         "scaling={power: -0.5, step: 50}",
     )  # fmt: skip
-    folder, cells = sweep("fig2a_quick")
+    folder, cells = sweep("chizat/fig2a_quick")
     assert cells["diverged"].any()
     assert (folder / "figures/fig2a.png").is_file()

@@ -2,31 +2,15 @@
 autograd, and what the paper says of its figures."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from experiments import composed, sweep
 
 from lightning_lazy.figures.__main__ import redraw
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 from lightning_lazy.theory import catapult_kernel
 
-CONF = Path(__file__).parent.parent / "conf"
 Train = Callable[..., str]
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
-
-
-def sweep(name: str) -> tuple[Path, pd.DataFrame]:
-    (folder,) = Path("runs/huang", name).iterdir()
-    return folder, pd.read_csv(folder / "cells.csv")
 
 
 @pytest.mark.parametrize("figure", ["fig1", "fig2", "fig3", "fig4", "table1"])
@@ -68,7 +52,7 @@ def test_fig4_stops_after_steps_or_physical_time_or_anneals(
 @pytest.mark.slow
 def test_fig1_quick_the_logistic_loss_ends_in_a_cycle_above_8(train: Train) -> None:
     train("experiment=huang/fig1_quick", "cell={lr: 7.5},{lr: 9},{lr: 12}", "max_steps=100")
-    folder, cells = sweep("fig1_quick")
+    folder, cells = sweep("huang/fig1_quick")
     cells = cells.set_index("lr")
     # 8 < 9 < 4 w₀/tanh(w₀/2) = 9.52 < 12 (Theorem 1).
     assert cells["verdict"].tolist() == ["lazy", "none", "divergent"]
@@ -82,7 +66,7 @@ def test_fig2_quick_shows_three_phases_and_lets_the_catapult_pass(train: Train) 
         "experiment=huang/fig2_quick", "cell={lr: 1.5},{lr: 6},{lr: 40}", "max_steps=200",
         "callbacks.catapult_monitor.every_n_steps=10",
     )  # fmt: skip
-    folder, cells = sweep("fig2_quick")
+    folder, cells = sweep("huang/fig2_quick")
     assert cells["verdict"].tolist() == ["lazy", "catapult", "divergent"]
     assert cells["diverged"].tolist() == [False, False, True]
     catapult = cells.iloc[1]
@@ -101,7 +85,7 @@ def test_fig3_quick_the_hessian_is_the_kernel_times_the_curvature(train: Train) 
         "cell={loss: ExponentialLoss, lr: 1},{loss: ExponentialLoss, lr: 1.8},{lr: 2},{lr: 6},"
         "{points: non_separable, lr: 0.8},{points: non_separable, lr: 4}",
     )
-    folder, cells = sweep("fig3_quick")
+    folder, cells = sweep("huang/fig3_quick")
     ratio = cells["hessian/ntk"].tolist()
     # Corollary 1 on degenerate data, lazy and in the catapult phase; Ritz residuals are 1e-6.
     assert ratio[:4] == pytest.approx([1.0, 1.0, 0.25, 0.25], rel=1e-5)
@@ -122,7 +106,7 @@ def test_table1_quick_separable_data_have_no_catapult_but_for_the_squared_loss(
         "cell={points: blobs, lr: 4},{points: blobs, lr: 16},{loss: ExponentialLoss, points: blobs,"
         "lr: 16},{loss: SquaredLoss, points: blobs, lr: 0.6},{loss: SquaredLoss, lr: 0.6}",
     )
-    folder, cells = sweep("table1_quick")
+    folder, cells = sweep("huang/table1_quick")
     assert cells["verdict"].tolist() == ["none", "none", "none", "catapult", "catapult"]
     table = pd.read_csv(folder / "table1.csv")
     assert (table["catapult"] == table["paper"]).all()
@@ -137,7 +121,7 @@ def test_fig4_draws_its_panels_from_any_two_classes(train: Train) -> None:
         "data.n_val=null", "data.resolution=null", "model.width=30", "steps=20", "time=100",
         "cell={stop: steps, lr: 2},{stop: time, lr: 4},{stop: annealed, lr: 1000}",
     )  # fmt: skip
-    folder, cells = sweep("fig4_quick")
+    folder, cells = sweep("huang/fig4_quick")
     assert len(cells) == 6
     steps = dict(zip(cells["cell.stop"], cells["steps"], strict=True))
     assert (steps["steps"], steps["time"]) == (20, 25)

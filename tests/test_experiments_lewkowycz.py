@@ -5,19 +5,15 @@ Oracles: the printed hyper-parameters, and the margins within which the laws are
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from experiments import composed, sweep
 from PIL import Image
 
 from lightning_lazy.figures.lewkowycz.cells import exponent
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 
-CONF = Path(__file__).parent.parent / "conf"
 FIGURES = (
     "fig1a", "fig1b", "fig1c", "fig2", "fig2_wrn", "fig3", "fig4",
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10",
@@ -27,17 +23,6 @@ SIZES = {
     "data": {"n_train", "n_val", "resolution", "size", "resize", "num_workers", "batch_size"},
 }
 Train = Callable[..., str]
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
-
-
-def sweep(name: str) -> tuple[Path, pd.DataFrame]:
-    (folder,) = Path("runs/lewkowycz", name).iterdir()
-    return folder, pd.read_csv(folder / "cells.csv")
 
 
 @pytest.fixture
@@ -169,7 +154,7 @@ def test_fig2_quick_peaks_after_a_time_that_is_inverse_to_l2(train: Train, data_
         "{lr: 0.5, l2: 3e-3},{lr: 0.5, l2: 1e-2},{lr: 0.5, l2: 3e-2}"
     )
     train("experiment=lewkowycz/fig2_quick", f"data.root={data_root}", f"cell={cells}")
-    folder, found = sweep("fig2_quick")
+    folder, found = sweep("lewkowycz/fig2_quick")
     fast = found[found["lr"] == 2]
     assert 0.80 <= exponent(fast) <= 1.15
     assert 0.80 <= exponent(found[found["lr"] == 0.5]) <= 1.15
@@ -188,7 +173,7 @@ def test_a_run_that_the_cap_cuts_is_marked(train: Train) -> None:
         "experiment=lewkowycz/fig2_quick", "data=digits", "data.n_val=null", "model.width=16",
         "seed=0", "max_updates=20", "cell={l2: 0.1},{l2: 0.001}",
     )  # fmt: skip
-    _, cells = sweep("fig2_quick")
+    _, cells = sweep("lewkowycz/fig2_quick")
     assert cells["cut"].tolist() == [False, True]
     assert cells["steps"].tolist() == [5, 20]
 
@@ -199,7 +184,7 @@ def test_s5_quick_passes_a_catapult_and_diverges_beyond(train: Train, data_root:
         "experiment=lewkowycz/s5_quick", f"data.root={data_root}", "max_updates=60",
         "cell.lr=0.02,0.3,0.4", "cell={l2: 1e-2}",
     )  # fmt: skip
-    folder, cells = sweep("s5_quick")
+    folder, cells = sweep("lewkowycz/s5_quick")
     assert cells["diverged"].tolist() == [False, False, True]
     losses = [pd.read_csv(Path(cell, "metrics.csv"))["train/loss"] for cell in cells["folder"]]
     assert losses[0].max() == losses[0][0]
@@ -229,7 +214,7 @@ def test_an_experiment_of_images_draws_its_figures(
     sizes = ("data.n_train=16", "data.n_val=8", "data.resolution=8", "batch_size=8")
     data = ("data=folder", f"data.path={pictures}", "steps_per_epoch=2", "max_updates=8")
     train(f"experiment=lewkowycz/{figure}_quick", *data, *sizes, *overrides)
-    folder, _ = sweep(f"{figure}_quick")
+    folder, _ = sweep(f"lewkowycz/{figure}_quick")
     assert {path.stem for path in (folder / "figures").iterdir()} == pictured
 
 
@@ -238,14 +223,14 @@ def test_fig3_and_s6_draw_their_nets(train: Train, pictures: Path) -> None:
     data = ("data=folder", f"data.path={pictures}", "data.n_train=16", "data.n_val=8")
     cell = "cell={l2: 0.5},{batch_norm: true, l2: 0.5}"
     train("experiment=lewkowycz/fig3_quick", *data, "max_updates=4", "batch_size=8", cell)
-    folder, cells = sweep("fig3_quick")
+    folder, cells = sweep("lewkowycz/fig3_quick")
     assert cells["model.batch_norm"].tolist() == [False, True]
     assert {path.stem for path in (folder / "figures").iterdir()} == {"fig3", "s6"}
     train(
         "experiment=lewkowycz/s6_quick", *data, "max_updates=2",
         "arm=lewkowycz/wrn_quick,lewkowycz/cnn_quick", "cell={place: largest}",
     )  # fmt: skip
-    folder, cells = sweep("s6_quick")
+    folder, cells = sweep("lewkowycz/s6_quick")
     assert cells["l2"].tolist() == [0.024, 0.1]
     assert (folder / "figures/s6.png").is_file()
 
@@ -257,6 +242,6 @@ def test_s8_streams_any_folder_of_images(train: Train, pictures: Path) -> None:
         "data.n_val=null", "updates=4", "batch_size=4",
         "cell={lr: 0.05, l2: 1e-3},{lr: 0.2, l2: 1e-3},{panel: length, l2: 1e-3, stretch: 2}",
     )  # fmt: skip
-    folder, cells = sweep("s8_quick")
+    folder, cells = sweep("lewkowycz/s8_quick")
     assert cells["steps"].tolist() == [4, 4, 8]
     assert (folder / "figures/s8.png").is_file()

@@ -3,32 +3,22 @@ which has tests of its own."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from experiments import composed
 
 from lightning_lazy import InputError
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.figures.__main__ import redraw
 from lightning_lazy.figures.lewkowycz import fig5
 from lightning_lazy.models import TwoLayerNet
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 
-CONF = Path(__file__).parent.parent / "conf"
 Train = Callable[..., str]
 PARITY = [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
 
 
 def test_fig5_has_the_papers_protocol_and_its_quick_twin_other_sizes_only() -> None:

@@ -2,36 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from experiments import composed
 
 from lightning_lazy.build import build, build_module
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
 
-CONF = Path(__file__).parent.parent / "conf"
 Train = Callable[..., str]
 IMAGES = {"in_channels": 3, "image_size": 32, "outputs": 10}
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
-
-
-@pytest.fixture
-def cifar(data_root: Path) -> str:
-    """CIFAR-10 as a folder of images; the test is skipped where there is none."""
-    folder = data_root / "cifar10_jpeg"
-    if not folder.is_dir():
-        pytest.skip(f"no CIFAR-10 images in {folder}: set LIGHTNING_LAZY_DATA")
-    return str(folder)
 
 
 @pytest.mark.parametrize("figure", ["fig1", "fig3", "noise"])
@@ -123,10 +104,10 @@ def test_a_sweep_leaves_its_pictures(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fig3_quick_a_small_rate_learns_the_patches_first_and_generalises_worse(
-    train: Train, cifar: str
+    train: Train, cifar_folder: Path
 ) -> None:
     # The spec's acceptance, for one seed; means over three epochs.
-    train("experiment=li/fig3_quick", "data.dataset=folder", f"+data.path={cifar}")
+    train("experiment=li/fig3_quick", "data.dataset=folder", f"+data.path={cifar_folder}")
     (folder,) = Path("runs/li/fig3_quick").iterdir()
     cells = pd.read_csv(folder / "cells.csv").set_index("cell.arm")
     patch, clean = "val/patch_only/acc", "val/clean/acc"

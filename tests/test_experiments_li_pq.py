@@ -4,25 +4,14 @@ and the order of learning that the paper describes."""
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from experiments import composed
 
 from lightning_lazy.build import build
 from lightning_lazy.figures.__main__ import redraw
 from lightning_lazy.figures.frames import read_metrics
-from lightning_lazy.resolvers import register_resolvers
-from lightning_lazy.resume import plain_config
-
-CONF = Path(__file__).parent.parent / "conf"
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain_config(compose("config", overrides=list(overrides)))
 
 
 def test_the_quick_experiment_changes_sizes_only() -> None:

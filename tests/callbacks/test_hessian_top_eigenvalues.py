@@ -9,6 +9,7 @@ import lightning.pytorch as lp
 import pytest
 import pytorch_lightning as pl
 import torch
+from foreign import loaders
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
@@ -64,10 +65,7 @@ class NewForeign(Foreign, lp.LightningModule):
 
 
 def data() -> tuple[DataLoader, DataLoader]:
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(40, 4, generator=generator)
-    pairs = TensorDataset(x, torch.randint(3, (40,), generator=generator))
-    return DataLoader(pairs, batch_size=8), DataLoader(pairs, batch_size=16)
+    return loaders(features=4, shuffle=False)
 
 
 def fit(module: Any, *callbacks: Any, package: Any = pl, **arguments: Any) -> Any:

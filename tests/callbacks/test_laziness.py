@@ -10,8 +10,9 @@ import lightning.pytorch as lp
 import pytest
 import pytorch_lightning as pl
 import torch
+from foreign import loaders
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from trainers import QUIET
 
 from lightning_lazy import InputError, LinearizedModel, ScaledLightningModule, read_checkpoint
@@ -63,10 +64,7 @@ class NewForeign(Foreign, lp.LightningModule):
 
 
 def data() -> tuple[DataLoader, DataLoader]:
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(40, 6, generator=generator)
-    pairs = TensorDataset(x, torch.randint(3, (40,), generator=generator))
-    return DataLoader(pairs, batch_size=8), DataLoader(pairs, batch_size=16)
+    return loaders(shuffle=False)
 
 
 def fit(module: Any, *callbacks: Any, package: Any = pl, **arguments: Any) -> Any:

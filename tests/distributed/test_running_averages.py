@@ -5,12 +5,11 @@ Oracle: the kernel by explicit Jacobians, with the weights and buffers that rank
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_apart
 
 SCRIPT = Path(__file__).parent / "two_averages.py"
 
@@ -18,11 +17,7 @@ SCRIPT = Path(__file__).parent / "two_averages.py"
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_the_kernel_is_that_of_rank_zeros_running_averages(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    # gloo's threads may abort a process that has ended its work.
-    assert (tmp_path / "metrics.json").is_file(), done.stderr
+    run_apart(SCRIPT, str(tmp_path), leaves=tmp_path / "metrics.json")
     spec = importlib.util.spec_from_file_location("two_averages", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -1,12 +1,11 @@
 """Any device count, the same number (design, rule 2): two gloo processes against one."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from processes import run_apart
 
 from lightning_lazy import read_checkpoint
 
@@ -19,12 +18,7 @@ def test_two_processes_log_what_one_logs_on_the_union_of_the_shards(tmp_path: Pa
     frames, patterns = [], []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), str(devices), str(folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        # gloo's threads may abort a process that has ended its work.
-        assert (folder / "summary.json").is_file(), done.stderr
+        run_apart(SCRIPT, str(devices), str(folder), leaves=folder / "summary.json")
         frames.append(pd.read_csv(folder / "metrics.csv"))
         states = read_checkpoint(folder / "checkpoints" / "last.ckpt")["callbacks"]
         patterns.append(states["ActivationStability"]["initial"]["bits"])

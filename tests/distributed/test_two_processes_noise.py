@@ -1,14 +1,13 @@
 """Noisy gradient descent on two gloo processes against one: same noise, same weights, same
 decisions."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import run_apart
 
 SCRIPT = Path(__file__).parent / "two_processes_noise.py"
 
@@ -19,12 +18,7 @@ def test_ranks_stay_together_under_noise_and_anneal_as_one_process_does(tmp_path
     frames, weights = [], []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), str(devices), str(folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        # gloo's threads may abort a process that has ended its work.
-        assert (folder / "summary.json").is_file(), done.stderr
+        run_apart(SCRIPT, str(devices), str(folder), leaves=folder / "summary.json")
         frames.append(pd.read_csv(folder / "metrics.csv"))
         weights += [
             torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(devices)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from processes import double_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -56,24 +57,15 @@ def points() -> TensorDataset:
 
 def main(folder: str) -> None:
     """Fit for two epochs."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp_spawn",
+    trainer = double_trainer(
+        2,
         max_epochs=2,
-        precision="64-true",
         callbacks=[
             NeuralTangentKernel(split="train", size=16, batch_size=4),
             CatapultMonitor(batch_size=4, name="monitor"),
             Save(folder),
         ],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
+        use_distributed_sampler=True,
         default_root_dir=folder,
     )
     trainer.fit(Averaging(), DataLoader(points(), batch_size=4))

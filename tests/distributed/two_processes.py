@@ -4,8 +4,8 @@ import sys
 import warnings
 from functools import partial
 
-import pytorch_lightning as pl
 import torch
+from processes import double_trainer
 
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import (
@@ -29,14 +29,9 @@ from lightning_lazy.models import TwoLayerNet
 
 def main(devices: int, folder: str) -> None:
     """Fit full-batch gradient descent in double precision; shards of equal size give its step."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+    trainer = double_trainer(
+        devices,
         max_steps=12,
-        precision="64-true",
         val_check_interval=4,
         check_val_every_n_epoch=None,
         logger=MetricsLog(folder),
@@ -59,11 +54,6 @@ def main(devices: int, folder: str) -> None:
             AutoL2(0.03, period=2, refractory=0.01, size=41, batch_size=15),
             PeakTime(l2=0.03, budget=100),
         ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         log_every_n_steps=1,
     )
     module = ScaledLightningModule(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from processes import double_trainer
 
 from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
 from lightning_lazy.callbacks import AnnealOnLoss, GradientNoise, PatternLearning
@@ -29,14 +30,9 @@ class SaveWeights(pl.Callback):
 
 def main(devices: int, folder: str) -> None:
     """Fit full-batch noisy gradient descent in double precision on shards of equal size."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+    trainer = double_trainer(
+        devices,
         max_steps=40,
-        precision="64-true",
         val_check_interval=4,
         check_val_every_n_epoch=None,
         logger=MetricsLog(folder),
@@ -47,11 +43,6 @@ def main(devices: int, folder: str) -> None:
             PatternLearning(every_n_steps=4, batch_size=17),
             SaveWeights(folder),
         ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         log_every_n_steps=1,
     )
     module = ScaledLightningModule(

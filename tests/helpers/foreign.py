@@ -49,8 +49,9 @@ class NewForeign(Foreign, lp.LightningModule):
     pass
 
 
-def loaders() -> tuple[DataLoader, DataLoader]:
+def loaders(features: int = 6, shuffle: bool = True) -> tuple[DataLoader, DataLoader]:
+    """Loaders for training and validation of the same 40 samples in three classes."""
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(40, 6, generator=generator)
+    x = torch.randn(40, features, generator=generator)
     data = TensorDataset(x, torch.randint(3, (40,), generator=generator))
-    return DataLoader(data, batch_size=8, shuffle=True), DataLoader(data, batch_size=16)
+    return DataLoader(data, batch_size=8, shuffle=shuffle), DataLoader(data, batch_size=16)

@@ -1,0 +1,32 @@
+"""Scripts that train on several processes, and what they have in common."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from trainers import QUIET
+
+
+def run_apart(script: Path, *arguments: str, leaves: Path) -> None:
+    """Run a script with the helpers of tests on its path; it must leave a file behind.
+
+    gloo's threads may abort a process that has ended its work, so its exit says nothing.
+    """
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert leaves.is_file(), done.stderr
+
+
+def double_trainer(devices: int, **arguments: Any) -> pl.Trainer:
+    """Return a Trainer on processes of the CPU in double precision, one thread each, seed 0."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    own = {"devices": devices, "strategy": "ddp_spawn" if devices > 1 else "auto"}
+    return pl.Trainer(**(QUIET | own | {"precision": "64-true"} | arguments))
