@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.replacing import beside, put_in_place
 
 CONFIG_KEY = "lightning_lazy_config"
 
@@ -20,17 +21,9 @@ def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
     Call it on all ranks. The new file is written beside the old one, flushed to the disk and
     renamed into place, so that a kill at any moment leaves one good checkpoint.
     """
-    beside = path.with_name(path.name + ".new")
-    trainer.save_checkpoint(beside, weights_only=False)
+    trainer.save_checkpoint(beside(path), weights_only=False)
     if trainer.is_global_zero:
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(path)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

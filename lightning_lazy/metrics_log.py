@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.replacing import replace_file
 from lightning_lazy.reporting import is_main_process
 
 FIXED_COLUMNS = ("step", "epoch")
@@ -161,10 +162,4 @@ def _line(cells: list[str]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path``, through to the disk, and rename it into place."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    replace_file(path, lambda new: new.write_text(text, newline=""))

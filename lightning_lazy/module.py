@@ -17,7 +17,7 @@ from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
 from lightning_lazy.reference_cache import ReferenceCache
 from lightning_lazy.reporting import is_full_batch, publish
-from lightning_lazy.scaling import Centering, ScaledModel
+from lightning_lazy.scaling import Centering, ScaledModel, square_is_lost
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
@@ -144,8 +144,7 @@ class ScaledLightningModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a scale whose square is lost in the run's precision, and mixup for a margin."""
-        limits = torch.finfo(self.dtype)  # type: ignore[arg-type]
-        if not limits.tiny <= self.alpha**2 <= limits.max or self.alpha**-2 < limits.tiny:
+        if square_is_lost(self.alpha, self.dtype):  # type: ignore[arg-type]
             raise InputError(
                 f"alpha={self.alpha:g} can't be squared in {self.dtype}: choose alpha between "
                 "1e-18 and 1e18, or up to 1e±150 in double precision (trainer=float64)"

@@ -12,6 +12,7 @@ from lightning_lazy.checkpoints import CONFIG_KEY, write_checkpoint
 from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
+from lightning_lazy.replacing import replace_file
 from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
 from lightning_lazy.summary import describe_environment, summarize
 
@@ -138,9 +139,8 @@ class RunFiles(pl.Callback):
             "devices": trainer.world_size,
             **describe_environment(pl_module.device),
         }
-        beside = self.folder / "summary.json.new"
-        beside.write_text(json.dumps(summary, indent=2) + "\n")
-        beside.replace(self.folder / "summary.json")
+        text = json.dumps(summary, indent=2) + "\n"
+        replace_file(self.folder / "summary.json", lambda path: path.write_text(text))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random states of all ranks and the time spent."""

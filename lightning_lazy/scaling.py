@@ -4,6 +4,7 @@ import math
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from lightning_lazy.checks import check_choice, check_number
@@ -13,6 +14,12 @@ Centering = Literal["subtract", "symmetrize", "none"]
 
 # Layers whose output shares its memory with the input.
 _VIEWS = (nn.Identity, nn.Flatten, nn.Unflatten)
+
+
+def square_is_lost(alpha: float, dtype: torch.dtype) -> bool:
+    """Return whether α² or 1/α² overflows or loses digits in a floating type."""
+    limits = torch.finfo(dtype)
+    return not limits.tiny <= alpha**2 <= limits.max or alpha**-2 < limits.tiny
 
 
 class FrozenReference(nn.Module):

@@ -10,6 +10,7 @@ import torch
 
 from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.errors import InputError
+from lightning_lazy.replacing import replace_file
 from lightning_lazy.stacked.grid import Grid, parse_shard
 
 if TYPE_CHECKING:
@@ -178,10 +179,6 @@ def _read_table(folder: Path) -> "pd.DataFrame":
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside ``path``, through to the disk, and rename it into place."""
+    """Replace a file, in a folder that is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    write(beside)
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    replace_file(path, write)

@@ -18,7 +18,7 @@ from lightning_lazy.errors import InputError
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import same_random_state_after
 from lightning_lazy.reporting import is_full_batch
-from lightning_lazy.scaling import Centering
+from lightning_lazy.scaling import Centering, square_is_lost
 from lightning_lazy.stacked.chunk import Schedule
 from lightning_lazy.stacked.examiner import Hessian
 from lightning_lazy.stacked.files import GridFiles
@@ -207,7 +207,7 @@ class StackedGrid(pl.LightningModule):
         if getattr(getattr(self.trainer, "datamodule", None), "augment", False):
             raise InputError("a grid sees the same images in every step: use data.augment=false")
         x, y = batch
-        self._check_scales(torch.finfo(x.dtype))
+        self._check_scales(x.dtype)
         task = Task(x, y, self.loss, self.centering)
         test = self._test_batches()
         description = self._description(task, test)
@@ -224,12 +224,13 @@ class StackedGrid(pl.LightningModule):
             hessian=self.hessian,
         )
 
-    def _check_scales(self, limits: torch.finfo) -> None:
+    def _check_scales(self, dtype: torch.dtype) -> None:
         """Refuse output scales whose square is lost in the run's precision."""
+        name = str(dtype).removeprefix("torch.")
         for alpha in self.grid.axes["alpha"]:
-            if not limits.tiny <= alpha**2 <= limits.max or alpha**-2 < limits.tiny:
+            if square_is_lost(alpha, dtype):
                 raise InputError(
-                    f"axes.alpha has {alpha:g}, which can't be squared in {limits.dtype}: choose "
+                    f"axes.alpha has {alpha:g}, which can't be squared in {name}: choose "
                     "values between 1e-18 and 1e18, or up to 1e±150 in double precision "
                     "(trainer=float64)"
                 )
