@@ -1,10 +1,13 @@
 """How the figures look."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 INK, GRID = "#222222", "#dddddd"
 COLORS = ("#1f5fa8", "#d1603d", "#3f8f5f", "#8a5aa8", "#b08a1e", "#5a5a5a")
@@ -30,6 +33,33 @@ def label(axes: Axes, x: str, y: str, title: str = "") -> None:
     axes.set_xlabel(x, fontsize=10)
     axes.set_ylabel(y, fontsize=10)
     axes.set_title(title, fontsize=10, loc="left")
+
+
+def logarithmic(axes: Axes, which: str, places: Iterable[float] = ()) -> None:
+    """Make an axis logarithmic once the data are drawn, with numbers that do not run into another.
+
+    It stays linear where it has no positive value to show: those of nets that diverged are NaN.
+
+    Args:
+        axes: What was drawn on.
+        which: ``x`` or ``y``.
+        places: Values that get a tick each, if they are few.
+    """
+    lowest = axes.dataLim.minposx if which == "x" else axes.dataLim.minposy
+    if not np.isfinite(lowest):
+        return
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    ends = sorted(axis.get_view_interval())
+    ticks = sorted(set(places))
+    if 0 < len(ticks) <= 9:
+        axis.set_major_locator(FixedLocator(ticks))
+    elif ends[1] < 100 * ends[0]:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    else:
+        return
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

@@ -63,8 +63,9 @@ class StackedGrid(pl.LightningModule):
         rho: ρ of ``rmsprop`` and ``scaled_rmsprop``.
         eps: ε of these and of ``adam`` and ``scaled_adam``.
         betas: (β₁, β₂) of these.
-        memory_budget: Bytes of memory for a chunk; ``None``: on a CPU 8 MiB, which fits its caches,
-            on a GPU half of what is free, but at least one cell.
+        memory_budget: Bytes of memory for a chunk (a C library that keeps freed blocks may hold a
+            third more: see ``MALLOC_MMAP_THRESHOLD_``); ``None``: on a CPU 8 MiB, which fits its
+            caches, on a GPU half of what is free, but at least one cell.
         hessian: When the largest eigenvalue of the Hessian is measured: ``start``, which costs once
             a seed and α, ``both`` ends, or ``none``.
         check_every_n_steps: Updates of a cell between two checks for divergence and for updates

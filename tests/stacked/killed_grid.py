@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,12 @@ def compare(folder: Path, seed: int) -> dict[str, Any]:
         changes["net"] = partial(FullyConnected, 64, 6, 1, 10)
         changes["memory_budget"] = 500_000
     chance = random.Random(seed)
+    start = time.perf_counter()
     run(folder / f"{seed}-whole", None, changes)
-    moments = [chance.randint(1, 12) if seed % 2 else chance.uniform(0.2, 1.0) for _ in range(5)]
+    length = time.perf_counter() - start
+    moments = [
+        chance.randint(1, 12) if seed % 2 else chance.uniform(0.1, 0.6) * length for _ in range(5)
+    ]
     kills = [moment for moment in moments if run(folder / f"{seed}-killed", moment, changes)]
     run(folder / f"{seed}-killed", None, changes)
     whole, killed = (cells_of(folder / f"{seed}-{name}") for name in ("whole", "killed"))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from lightning_lazy.figures.frames import read_metrics
 from lightning_lazy.figures.lewkowycz.cells import accuracies, peak_cells
 from lightning_lazy.figures.lewkowycz.drawing import legend, shades
-from lightning_lazy.figures.style import COLORS, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, label, logarithmic, new_figure, save
 
 _CONSTANT, _STEPS = "Constant", "StepDecay"
 _SCHEDULES = {_CONSTANT: "constant η", _STEPS: "η falls at 0.3, 0.6 and 0.9 of the run"}
@@ -78,7 +78,7 @@ def _draw(folder: Path, cells: pd.DataFrame, schedule: str, name: str) -> list[P
         axes[0][1].plot(rows["epoch"], rows["l2/coefficient"], **style)
     label(axes[0][0], "epoch", "test accuracy")
     label(axes[0][1], "epoch", "λ")
-    axes[0][1].set_yscale("log")
+    logarithmic(axes[0][1], "y")
     seeds = group["seed"].nunique()
     lines = "a line a seed" if seeds > 1 else "one seed"
     axes[0][0].set_title(f"{_SCHEDULES[schedule]}; {lines}", fontsize=9, loc="left")

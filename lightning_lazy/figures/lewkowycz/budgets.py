@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from lightning_lazy.figures.lewkowycz.cells import accuracies, best_within, peak_cells
 from lightning_lazy.figures.lewkowycz.drawing import legend
 from lightning_lazy.figures.lewkowycz.peak_times import draw_best, draw_times
-from lightning_lazy.figures.style import COLORS, INK, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, INK, label, logarithmic, new_figure, save
 
 NEAR_BEST = 0.001
 """The bars of figure 4(b) span the λ whose accuracy is within this of the best."""
@@ -148,8 +148,8 @@ def _draw_tuned(axes: Axes, tuning: Tuning) -> None:
     axes.plot(budgets, tuning.c / budgets, "--", color=COLORS[1], label="c/T")
     label(axes, "budget T (epochs)", "λ")
     axes.set_title("(b) bars: within 0.001 of the best accuracy", fontsize=9, loc="left")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
     legend(axes)
 
 
@@ -163,7 +163,7 @@ def _fig1b(folder: Path, tuning: Tuning) -> Path:
     label(one, "budget T (epochs)", "best test accuracy")
     title = f"λ = c/T with c = {used_c:.2g} (measured in this sweep: {tuning.c:.2g})"
     one.set_title(title, fontsize=9, loc="left")
-    one.set_xscale("log")
+    logarithmic(one, "x")
     legend(one)
     return save(figure, folder, "fig1b")
 
@@ -188,7 +188,7 @@ def _budget_panels(folder: Path, tuning: Tuning, c: float, name: str) -> Path:
         column = tuning.table[budget]
         one.plot(column.index, column, "o-", ms=4, color=COLORS[0])
         one.axvline(c / budget, color=COLORS[1], ls="--", lw=1.2)
-        one.set_xscale("log")
+        logarithmic(one, "x")
         label(one, "λ", "best test accuracy")
         one.set_title(f"T = {budget:g}, dashed: {c:.2g}/T", fontsize=9, loc="left")
     return save(figure, folder, name)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from lightning_lazy.figures.frames import read_metrics
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
 from lightning_lazy.figures.lewkowycz.drawing import legend, shades
-from lightning_lazy.figures.style import label, new_figure, save
+from lightning_lazy.figures.style import label, logarithmic, new_figure, save
 
 NETS = {
     "FullyConnected": "fully connected",
@@ -54,10 +54,10 @@ def draw_curves(folder: Path, nets: Mapping[str, pd.DataFrame], name: str = "s6"
             for (_, cell), color in zip(chosen.iterrows(), shades(len(chosen)), strict=True):
                 _draw_curve(one, cell, metrics, color)
             label(one, "epoch", what)
-            one.set_xscale("log")
+            logarithmic(one, "x")
             rates = ", ".join(f"{lr:g}" for lr in sorted(chosen["lr"].unique()))
             one.set_title(f"{net}, η = {rates}; dotted: test", fontsize=9, loc="left")
-        row[0].set_yscale("log")
+        logarithmic(row[0], "y")
         legend(row[0])
     return save(figure, folder, name)
 

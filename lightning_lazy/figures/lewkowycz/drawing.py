@@ -1,6 +1,5 @@
 """What the figures of this paper share in their looks."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,6 @@ def legend(axes: Axes) -> None:
     many: dict[str, Any] = {"fontsize": 6, "ncols": 2} if count > 9 else {"fontsize": 8}
     if count:
         axes.legend(frameon=False, **many)
-
-
-def value_ticks(axes: Axes, values: Iterable[float]) -> None:
-    """Make the x axis logarithmic, with a tick at each value where they are few."""
-    places = sorted(set(values))
-    axes.set_xscale("log")
-    if len(places) <= 9:
-        axes.set_xticks(places, [f"{place:g}" for place in places])
-        axes.minorticks_off()
 
 
 def describe_seeds(cells: pd.DataFrame) -> str:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from lightning_lazy.figures.frames import read_metrics
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
-from lightning_lazy.figures.lewkowycz.drawing import legend, shades, value_ticks
-from lightning_lazy.figures.style import INK, label, new_figure, save
+from lightning_lazy.figures.lewkowycz.drawing import legend, shades
+from lightning_lazy.figures.style import INK, label, logarithmic, new_figure, save
 
 _ACCURACIES = {"acc then": "test accuracy at training accuracy 1", "best": "best test accuracy"}
 
@@ -38,11 +38,11 @@ def draw_fitting_times(folder: Path, cells: pd.DataFrame, name: str) -> Path:
         scale = (cells["lr"] * cells["fitted at"])[cells["lr"] == cells["lr"][reached].min()].mean()
         rates = np.array(sorted(cells["lr"].unique()))
         one.plot(rates, scale / rates, color=INK, lw=0.9, ls=":", label="∝ 1/η")
-    value_ticks(one, cells["lr"])
+    logarithmic(one, "x", cells["lr"])
     label(one, "learning rate η", "epochs to training accuracy 1")
     title = f"left out: {int((~reached).sum())} of {len(cells)} runs that never reach it"
     one.set_title(title, fontsize=9, loc="left")
-    one.set_yscale("log")
+    logarithmic(one, "y")
     legend(one)
     return save(figure, folder, name)
 
@@ -91,7 +91,7 @@ def _draw_accuracies(axes: Axes, cells: pd.DataFrame, metric: str) -> None:
     rates = cells["lr"][cells["diverged"]].unique()
     place = axes.get_xaxis_transform()
     axes.plot(rates, [0.03] * len(rates), "x", color=INK, ms=6, transform=place)
-    value_ticks(axes, cells["lr"])
+    logarithmic(axes, "x", cells["lr"])
     label(axes, "learning rate η", _ACCURACIES[metric])
 
 
@@ -114,8 +114,8 @@ def _draw_losses(axes: Axes, cells: pd.DataFrame) -> None:
             lowest = rows.iloc[rows["train/loss"].argmin()]
             axes.plot(lowest["epoch"], lowest["train/loss"], "o", ms=5, color=color)
     label(axes, "epoch", "training loss without L2 term")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
 
 
 def _middle(cells: pd.DataFrame) -> float:

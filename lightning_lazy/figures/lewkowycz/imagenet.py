@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
-from lightning_lazy.figures.lewkowycz.drawing import legend, shades, value_ticks
-from lightning_lazy.figures.style import label, new_figure, save
+from lightning_lazy.figures.lewkowycz.drawing import legend, shades
+from lightning_lazy.figures.style import label, logarithmic, new_figure, save
 
 
 def s8(folder: Path) -> list[Path]:
@@ -62,5 +62,5 @@ def _draw_lengths(axes: Axes, cells: pd.DataFrame) -> None:
     rates = ", ".join(f"{lr:g}" for lr in sorted(cells["cell.lr"].unique()))
     label(axes, "epochs of training", "best test accuracy")
     axes.set_title(f"(b) η = {rates}, schedule stretched", fontsize=9, loc="left")
-    value_ticks(axes, cells["length"])
+    logarithmic(axes, "x", cells["length"])
     legend(axes)

@@ -15,7 +15,7 @@ from lightning_lazy.figures.lewkowycz.cells import (
 from lightning_lazy.figures.lewkowycz.curves import draw_curves
 from lightning_lazy.figures.lewkowycz.drawing import describe_seeds, legend, shades
 from lightning_lazy.figures.lewkowycz.fitting import draw_fitting_times
-from lightning_lazy.figures.style import COLORS, INK, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, INK, label, logarithmic, new_figure, save
 
 _KEEP = ("model.batch_norm", "budgets.lr", "budgets.epochs")
 
@@ -125,8 +125,8 @@ def draw_times(axes: Axes, cells: pd.DataFrame) -> None:
             axes.plot(1 / group["l2"][kept], group["t*"][kept], "o", ms=4, mfc=face, mec=color)
     _draw_guides(axes, cells, fitted)
     label(axes, "1/λ", "t*: epochs to the best accuracy")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
     legend(axes)
 
 
@@ -159,7 +159,7 @@ def draw_best(axes: Axes, cells: pd.DataFrame) -> None:
         best = free.groupby("lr")["best"].mean().max()
         axes.axhline(best, color=INK, lw=1, ls="--", label="λ = 0, best η")
     label(axes, "λ", "best test accuracy")
-    axes.set_xscale("log")
+    logarithmic(axes, "x")
     legend(axes)
 
 
@@ -177,7 +177,7 @@ def _draw_budgets(axes: Axes, cells: pd.DataFrame) -> None:
         _against_l2(axes, regular, values, color, f"{budget:g} epochs")
     _against_l2(axes, regular, regular["best"], INK, "as long as in (a)")
     label(axes, "λ", "best test accuracy within a budget")
-    axes.set_xscale("log")
+    logarithmic(axes, "x")
     legend(axes)
 
 

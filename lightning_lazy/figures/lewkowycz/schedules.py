@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning_lazy.figures.lewkowycz.cells import peak_cells
 from lightning_lazy.figures.lewkowycz.drawing import describe_seeds, legend
-from lightning_lazy.figures.style import COLORS, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, label, logarithmic, new_figure, save
 
 _TRAININGS = {"fixed": "fixed epochs", "proportional": "epochs ∝ 1/λ"}
 
@@ -40,6 +40,6 @@ def fig1a(folder: Path) -> list[Path]:
     cut = int(cells["cut"].sum())
     title = f"{describe_seeds(cells)}; hollow: cut ({cut} of {len(cells)} runs)"
     one.set_title(title, fontsize=9, loc="left")
-    one.set_xscale("log")
+    logarithmic(one, "x")
     legend(one)
     return [save(figure, folder, "fig1a")]

@@ -13,7 +13,7 @@ from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.frames import read_config, read_metrics, read_sweep
 from lightning_lazy.figures.lewkowycz.drawing import legend
-from lightning_lazy.figures.style import COLORS, INK, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, INK, label, logarithmic, new_figure, save
 from lightning_lazy.theory.weight_decay import evolve_modes, evolve_outputs, kernel_decay
 
 _LAYERS = 2
@@ -140,7 +140,7 @@ def _draw_modes(axes: Axes, k: int) -> None:
         axes.plot(times, mode, color=color, label=f"γ/λ = {ratio:g}")
     _mark_decay(axes, _L2)
     axes.axhline(1, color=INK, lw=0.8, ls=":")
-    axes.set_xscale("log")
+    logarithmic(axes, "x")
     axes.set_ylim(-0.03, 1.1)
     legend(axes)
 
