@@ -1,6 +1,5 @@
 """The LightningModule that trains a grid of cells at once."""
 
-import hashlib
 import json
 import math
 import time
@@ -20,6 +19,7 @@ from lightning_lazy.random_state import same_random_state_after
 from lightning_lazy.reporting import is_full_batch
 from lightning_lazy.scaling import Centering, square_is_lost
 from lightning_lazy.stacked.chunk import Schedule
+from lightning_lazy.stacked.description import describe
 from lightning_lazy.stacked.examiner import Hessian
 from lightning_lazy.stacked.files import GridFiles
 from lightning_lazy.stacked.grid import Grid
@@ -211,7 +211,9 @@ class StackedGrid(pl.LightningModule):
         self._check_scales(x.dtype)
         task = Task(x, y, self.loss, self.centering)
         test = self._test_batches()
-        description = self._description(task, test)
+        description = describe(
+            self.grid, self.schedule, task, test, net=self.make_net, hessian=self.hessian
+        )
         self._files = GridFiles(self.folder, description, self.shard, self.config)
         self._run = GridRun(
             self.cells,
@@ -250,35 +252,3 @@ class StackedGrid(pl.LightningModule):
                 x, y = cast_floats(data.on_after_batch_transfer(moved, 0), dtype)
                 batches.append((x, y))
         return batches
-
-    def _description(self, task: Task, test: Sequence[Batch]) -> dict[str, Any]:
-        """Return what makes this grid another one than others, as json knows it.
-
-        Data are told apart by their shape, labels and mean size of the inputs, which are the same
-        on every machine.
-        """
-        labels = hashlib.sha256()
-        for y in (task.y, *(y for _, y in test)):
-            labels.update(str(y.double().cpu().tolist()).encode())
-        size = float(task.x.double().abs().mean())
-        with same_random_state_after():
-            net = repr(self.make_net(**dict(self.grid.cells[0].knobs)))
-        description = {
-            "axes": self.grid.axes,
-            "steps": self.schedule.steps,
-            "check_every_n_steps": self.schedule.check_every,
-            **vars(self.schedule.optimizer),
-            "centering": self.centering,
-            "hessian": self.hessian,
-            "loss": repr(self.loss) if isinstance(self.loss, nn.Module) else _name(self.loss),
-            "net": net,
-            "dtype": str(task.x.dtype).removeprefix("torch."),
-            "inputs": [*task.x.shape, f"{size:.6g}"],
-            "labels": labels.hexdigest()[:16],
-        }
-        return json.loads(json.dumps(description))
-
-
-def _name(function: Callable[..., Any]) -> str:
-    """Return what a function is called, without its address, which no two processes share."""
-    return getattr(function, "__qualname__", type(function).__name__)
