@@ -46,9 +46,14 @@ def present_l2(trainer: Any, pl_module: Any) -> float:
     """Return λ: the module's ``l2``, else the largest weight decay of the optimizers.
 
     Raises:
-        InputError: Both are above 0.
+        InputError: Both are above 0, or weight decay is not L2.
     """
     explicit = module_l2(pl_module) or 0.0
+    for own in trainer.optimizers:
+        if any(weight_decays(own)):
+            _refuse_decoupled(
+                "PeakTime", own, f"{_COUPLED}; or say what λ is by l2=… of the callback"
+            )
     decay = max((one for own in trainer.optimizers for one in weight_decays(own)), default=0.0)
     if explicit > 0 and decay > 0:
         raise InputError(
@@ -102,7 +107,7 @@ class L2Setter:
                 f"has, such as SGD, or {_WITHOUT_OPTIMIZER}"
             )
         own = f"set weight_decay=0: AutoL2 then steers the l2 of {type(pl_module).__name__}"
-        _refuse_decoupled(optimizer, own if explicit else _COUPLED)
+        _refuse_decoupled("AutoL2", optimizer, own if explicit else _COUPLED)
         return cls(in_module=False, largest=largest)
 
     def set(self, optimizer: Any, pl_module: Any, value: float) -> None:
@@ -116,17 +121,17 @@ class L2Setter:
             group["weight_decay"] = scale * value
 
 
-def _refuse_decoupled(optimizer: Any, remedy: str) -> None:
+def _refuse_decoupled(callback: str, optimizer: Any, remedy: str) -> None:
     kind = type(optimizer).__name__
     try:
         coupled = is_coupled(optimizer)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"AutoL2 can't tell whether the weight_decay of {kind} is L2 ({reason}): {remedy}"
+            f"{callback} can't tell whether the weight_decay of {kind} is L2 ({reason}): {remedy}"
         ) from error
     if not coupled:
         raise InputError(
-            f"AutoL2 needs L2, {kind} decays weights outside of the gradient (decoupled weight "
+            f"{callback} needs L2, {kind} decays weights outside of the gradient (decoupled weight "
             f"decay): {remedy}"
         )

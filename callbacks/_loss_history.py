@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
+from lightning_lazy.reporting import batches_per_epoch, gather
 
 _FLUSH = 50
 """Losses that are kept on the device before they are averaged over ranks and fetched."""
@@ -52,7 +52,7 @@ class LossHistory:
         """
         self.flush()
         losses = self.losses
-        batches = batches_in_pass(trainer)
+        batches = batches_per_epoch(trainer)
         calm = all(loss <= _EXPLODED * abs(losses[0]) for loss in losses)
         if batches == 1 or not calm:
             return list(losses)
@@ -61,10 +61,3 @@ class LossHistory:
         if starts and starts[-1] + size < len(losses):
             starts.append(len(losses) - size)
         return [math.fsum(losses[first : first + size]) / size for first in starts]
-
-
-def batches_in_pass(trainer: Any) -> float:
-    """Return the number of batches that make a pass through the training set."""
-    if is_full_batch(trainer):
-        return 1
-    return steps_per_epoch(trainer) * trainer.accumulate_grad_batches

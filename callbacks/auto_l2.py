@@ -184,6 +184,12 @@ class AutoL2(PeriodicCallback):
         It could also be what an optimizer was given as weight decay. Where ``training_step`` can't
         be asked, it counts as a coefficient.
         """
+        own = getattr(pl_module, "l2", None)
+        if torch.is_tensor(own) and own.dim() == 0:  # else it is a layer's weights
+            raise InputError(
+                f"AutoL2 sets a number, the l2 of {type(pl_module).__name__} is a tensor: make it "
+                f"a number, self.l2 = {float(own):g}"
+            )
         if module_l2(pl_module) is None:
             return False
         if hasattr(pl_module, "loss_of") or not pl_module.automatic_optimization:

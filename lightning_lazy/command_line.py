@@ -35,8 +35,6 @@ def tidy_errors() -> Iterator[None]:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from omegaconf.errors import OmegaConfBaseException
 
-    from lightning_lazy.sweeps import draw_unfinished
-
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     mistakes = (InputError, HydraException, OmegaConfBaseException, MisconfigurationException)
@@ -45,18 +43,28 @@ def tidy_errors() -> Iterator[None]:
         if _deferred:
             raise _deferred.pop()
     except mistakes as error:
-        draw_unfinished()
+        _draw_what_there_is()
         if wants_traceback:
             raise
         sys.exit(f"error: {_one_line(error)}")
     except OSError as error:
-        draw_unfinished()
+        _draw_what_there_is()
         if wants_traceback or error.filename is None:
             raise
         sys.exit(f"error: {error.strerror}: {error.filename}")
     except Exception:
-        draw_unfinished()
+        _draw_what_there_is()
         raise
+
+
+def _draw_what_there_is() -> None:
+    """Draw a sweep's figure after an error, which stays the one that is told."""
+    from lightning_lazy.sweeps import draw_unfinished
+
+    try:
+        draw_unfinished()
+    except InputError as error:
+        print(f"no figure: {error}", file=sys.stderr)
 
 
 def deferring_mistakes(task: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -1,5 +1,6 @@
 """What callbacks ask of a Trainer of either Lightning package: logging, counting, gathering."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,15 +23,23 @@ def publish(trainer: Any, values: Mapping[str, float]) -> None:
     trainer.callback_metrics.update(values)
 
 
-def steps_per_epoch(trainer: Any) -> float:
+def batches_per_epoch(trainer: Any) -> float:
     """Return the number of batches that make one pass over the training data.
 
     A full-batch loader serves the same batch for a whole run; it says so by an attribute
-    ``batches_per_epoch`` of 1, so that one update is one epoch.
+    ``batches_per_epoch`` of 1, so that one batch is one epoch.
     """
     loader = trainer.train_dataloader
-    batches = getattr(loader, "batches_per_epoch", None) or trainer.num_training_batches
-    return float(batches) / trainer.accumulate_grad_batches
+    return float(getattr(loader, "batches_per_epoch", None) or trainer.num_training_batches)
+
+
+def steps_per_epoch(trainer: Any) -> float:
+    """Return the number of updates that make one pass over the training data.
+
+    Where gradients are accumulated the last batch of a pass ends in an update of its own.
+    """
+    steps = batches_per_epoch(trainer) / trainer.accumulate_grad_batches
+    return steps if is_full_batch(trainer) or math.isinf(steps) else float(math.ceil(steps))
 
 
 def is_full_batch(trainer: Any) -> bool:

@@ -17,10 +17,11 @@ def register_resolvers() -> None:
 def power(base: float, exponent: float) -> float:
     """Return base**exponent: ``alpha: ${power:${model.width},-0.5}``.
 
-    >>> power(16, -0.5)
-    0.25
+    >>> power(16, -0.5), power(0, -1)
+    (0.25, inf)
     """
-    return float(base) ** exponent
+    number = float(base)
+    return math.inf if number == 0 and exponent < 0 else number**exponent
 
 
 def product(*factors: float) -> float:

@@ -104,6 +104,15 @@ def test_nets_of_images_last_for_their_epochs() -> None:
         assert (cnn["lr"], cnn["batch_size"], cnn["model"]["channels"]) == (0.01, 128, 300)
 
 
+def test_s6_shows_the_median_of_the_cnn() -> None:
+    # The λ above 0 of figure 3, SM A.
+    printed = [5e-5, 1e-4, 5e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2]
+    places = composed("experiment=lewkowycz/s6", "arm=lewkowycz/cnn")["places"]
+    assert places == {
+        "smallest": min(printed), "median": np.median(printed), "largest": max(printed),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("cell", "l2", "epochs"),
     [

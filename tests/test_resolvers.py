@@ -18,6 +18,7 @@ def resolved(expression: str) -> object:
     [
         ("${power:${width},-0.5}", 0.25),
         ("${power:2,3}", 8.0),
+        ("${minimum:10,${power:0,-1}}", 10.0),  # 1/λ for λ = 0, up to a cap
         ("${product:0.1,3,${tau}}", 0.1 * 3 * 0.2),
         ("${minimum:10,${product:0.1,${power:${tau},-2}}}", 0.1 / 0.2**2),
         ("${minimum:2,${product:0.1,${power:${tau},-2}}}", 2.0),

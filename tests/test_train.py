@@ -238,6 +238,14 @@ def test_a_sweep_skips_finished_cells_and_draws_also_where_one_fails(train: Trai
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")} == times
 
 
+def test_a_mistake_in_all_cells_of_a_sweep_is_the_line_that_is_told(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^error: expected a folder with train/ .* got 'nowhere'"):
+        train("experiment=lewkowycz/s8_quick", "data.path=nowhere")
+    assert "no figure: " in capsys.readouterr().err
+
+
 def test_subprocess_ddp_is_refused_inside_a_multirun(train: Train) -> None:
     with pytest.raises(SystemExit, match=r"use trainer.strategy=ddp_spawn"):
         train("-m", *SMALL, "seed=0,1", "trainer.devices=2", "+trainer.strategy=ddp")

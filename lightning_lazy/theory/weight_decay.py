@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import exp1
 
 from lightning_lazy.checks import check_number
+from lightning_lazy.errors import InputError
 from lightning_lazy.theory.mode_integrator import Array, checked, integrate_modes, mean_decay
 
 _SERIES_FROM, _TERMS = 50.0, 20
@@ -51,9 +52,19 @@ def evolve_outputs(
 
     Returns:
         f_t, shape (T, n).
+
+    Raises:
+        InputError: Shapes do not fit, or a number is not finite or negative.
     """
-    gammas, basis = np.linalg.eigh(np.asarray(kernel, dtype=float))
-    y, f = (np.asarray(one, dtype=float) @ basis for one in (targets, start))
+    theta, y, f = (np.asarray(one, dtype=float) for one in (kernel, targets, start))
+    fits = y.ndim == 1 and y.shape == f.shape and theta.shape == (len(y), len(y))
+    if not (fits and np.isfinite(theta).all()):
+        raise InputError(
+            "expected a finite kernel of shape (n, n) and n targets and outputs, got shapes "
+            f"{theta.shape}, {y.shape} and {f.shape}; flatten them and check the kernel"
+        )
+    gammas, basis = np.linalg.eigh(theta)
+    y, f = y @ basis, f @ basis
     return evolve_modes(gammas.clip(min=0), y, f, l2=l2, times=times, k=k) @ basis.T
 
 

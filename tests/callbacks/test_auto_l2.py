@@ -521,6 +521,10 @@ REFUSED: list[tuple[Any, str]] = [
         Explicit(partial(torch.optim.SGD, lr=0.1, weight_decay=0.1), l2=0.2),
         "Explicit has l2=0.2 and SGD weight_decay=0.1: set one of them to 0",
     ),
+    (
+        Explicit(l2=torch.tensor(0.2)),
+        "the l2 of Explicit is a tensor: make it a number, self.l2 = 0.2",
+    ),
 ]
 
 

@@ -104,6 +104,15 @@ def test_few_measurements_are_kept_and_none_is_missed(seed: int, tolerance: floa
     assert trainer.callback_metrics["l2/peak_step"] == expected
 
 
+def test_an_epoch_is_as_many_updates_as_are_done_where_gradients_are_accumulated() -> None:
+    # Four batches in threes are two updates, the second of one batch: Lightning steps at the end.
+    # A validation ends each epoch; the second is the best.
+    arguments = {"accumulate_grad_batches": 3, "max_epochs": 3, "val_check_interval": 4}
+    metrics = fit(OldScripted([0.1, 0.9, 0.8]), PeakTime(), **arguments).callback_metrics
+    assert (metrics["l2/peak_step"], metrics["l2/peak_epoch"]) == (4, 2)
+    assert metrics["l2/peak_c"] == pytest.approx(0.04)
+
+
 def test_it_is_printed_with_the_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     trainer = fit(OldScripted(ACCURACIES), PeakTime(budget=200))
     predicted = predict_l2(trainer.callback_metrics["l2/peak_c"], 200)
@@ -226,6 +235,14 @@ def test_a_metric_that_is_not_there_is_said_after_the_first_validation() -> None
         fit(OldScripted(ACCURACIES), PeakTime("val/top5"))
     with pytest.raises(InputError, match="PeakTime needs a validation set to see 'val/acc' peak"):
         fit(OldScripted(ACCURACIES), PeakTime(), limit_val_batches=0)
+
+
+def test_decoupled_weight_decay_is_not_taken_for_l2() -> None:
+    own = OldScripted(ACCURACIES, partial(torch.optim.AdamW, lr=0.1, weight_decay=0.1))
+    with pytest.raises(InputError, match="PeakTime needs L2, AdamW decays weights outside"):
+        fit(own, PeakTime())
+    fit(own, peak := PeakTime(l2=0.1))
+    assert peak.l2 == 0.1
 
 
 def test_two_strengths_of_l2_need_a_word() -> None:

@@ -110,6 +110,11 @@ def test_figures_do_with_what_is_there(tmp_path: Path) -> None:
     write_run(tmp_path / "0", 20, l2=0.1, length=5)
     for draw in (fig2, fig3, s1, s5):
         assert draw(tmp_path)[0].is_file()
+    # Nothing was measured on the test set.
+    metrics = pd.read_csv(tmp_path / "0/metrics.csv")
+    metrics.drop(columns=["val/loss", "val/acc"]).to_csv(tmp_path / "0/metrics.csv", index=False)
+    for draw in (fig2, fig3, s1, s5, s6):
+        assert draw(tmp_path)[0].is_file()
 
 
 def test_c_predicts_the_best_l2_of_every_budget(tmp_path: Path) -> None:
@@ -133,6 +138,14 @@ def test_c_predicts_the_best_l2_of_every_budget(tmp_path: Path) -> None:
     assert all((tmp_path / "figures" / name).is_file() for name in names)
 
 
+def test_budgets_are_drawn_where_cells_failed_or_were_measured_too_late(tmp_path: Path) -> None:
+    # No run of the grid is left; then one, first measured after the smaller budget.
+    write_run(tmp_path / "0", 4, l2=0.5, cell={"part": "predict", "budget": 0.5})
+    assert fig4(tmp_path)[0].is_file()
+    write_run(tmp_path / "1", 20, l2=0.1, cell={"part": "grid", "budget": 0})
+    assert fig4(tmp_path)[0].is_file()
+
+
 def test_auto_l2_stands_beside_the_best_constant_l2(tmp_path: Path) -> None:
     step = {"_target_": "lightning_lazy.optim.StepDecay"}
     runs: list[tuple[str, float, dict[str, str]]] = [
@@ -147,6 +160,11 @@ def test_auto_l2_stands_beside_the_best_constant_l2(tmp_path: Path) -> None:
     names = [path.name for path in fig1c(tmp_path)]
     assert names == ["fig1c.png", "s9.png", "s10.png"]
     assert all((tmp_path / "figures" / name).is_file() for name in names)
+
+
+def test_auto_l2_is_drawn_alone_where_there_is_no_constant_l2(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 50, l2=0.1, cell={"decay": "auto"})
+    assert [path.name for path in fig1c(tmp_path)] == ["fig1c.png", "s9.png"]
 
 
 def test_trainings_of_fixed_and_of_proportional_length_are_told_apart(tmp_path: Path) -> None:

@@ -112,6 +112,9 @@ def test_bad_modes_get_one_line() -> None:
         evolve_modes([1.0], [1.0], [1.0], l2=-1, times=[0], k=1)
     with pytest.raises(InputError, match="k must be finite and at least 0"):
         kernel_decay([0.0], l2=0.1, k=-1)
+    for kernel in (np.eye(3), np.full((2, 2), np.nan), np.eye(2)[:, :1]):
+        with pytest.raises(InputError, match=r"expected a finite kernel of shape \(n, n\)"):
+            evolve_outputs(kernel, [1, 2], [0, 0], l2=1, times=[0], k=2)
 
 
 def test_no_times_give_no_rows() -> None:

@@ -65,7 +65,7 @@ def _draw(folder: Path, cells: pd.DataFrame, schedule: str, name: str) -> list[P
         return []
     if name == "fig1c":
         best = constant.groupby("l2")["best"].mean()
-        constant = constant[constant["l2"] == best.idxmax()]
+        constant = constant[constant["l2"].isin(best.nlargest(1).index)]
     figure, axes = new_figure(columns=2, width=5.0, height=3.7)
     values = sorted(constant["l2"].unique())
     for l2, color in zip(values, shades(len(values)), strict=True):

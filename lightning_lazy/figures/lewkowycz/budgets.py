@@ -138,9 +138,10 @@ def _draw_measurement(axes: Axes, tuning: Tuning) -> None:
 
 
 def _draw_tuned(axes: Axes, tuning: Tuning) -> None:
-    budgets = tuning.table.columns.to_numpy(dtype=float)
-    best = tuning.table.idxmax().to_numpy(dtype=float)
-    near = [column[column >= column.max() - NEAR_BEST].index for _, column in tuning.table.items()]
+    table = tuning.table.dropna(axis=1, how="all")  # nothing was measured within a short budget
+    budgets = table.columns.to_numpy(dtype=float)
+    best = table.idxmax().to_numpy(dtype=float)
+    near = [column[column >= column.max() - NEAR_BEST].index for _, column in table.items()]
     below = best - [float(one.min()) for one in near]
     above = [float(one.max()) for one in near] - best
     bars = (below, above)

@@ -76,7 +76,7 @@ def _chosen(cells: pd.DataFrame) -> pd.DataFrame:
 def _draw_curve(axes: Axes, cell: pd.Series, metrics: tuple[str, str], color: str) -> None:
     rows = read_metrics(Path(cell["folder"]))
     for metric, style in zip(metrics, ("-", ":"), strict=True):
-        curve = rows[["epoch", metric]].dropna()
+        curve = rows.reindex(columns=["epoch", metric]).dropna()
         cut = ", cut" if cell["cut"] else ""
         name = f"λ = {cell['l2']:g}{cut}" if style == "-" else None
         axes.plot(curve["epoch"], curve[metric], style, color=color, lw=1.2, label=name)

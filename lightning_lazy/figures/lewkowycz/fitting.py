@@ -40,7 +40,8 @@ def draw_fitting_times(folder: Path, cells: pd.DataFrame, name: str) -> Path:
         one.plot(rates, scale / rates, color=INK, lw=0.9, ls=":", label="∝ 1/η")
     logarithmic(one, "x", cells["lr"])
     label(one, "learning rate η", "epochs to training accuracy 1")
-    title = f"left out: {int((~reached).sum())} of {len(cells)} runs that never reach it"
+    cut = int((cells["cut"] & ~reached).sum())
+    title = f"left out: {int((~reached).sum())} of {len(cells)} runs that never reach it, {cut} cut"
     one.set_title(title, fontsize=9, loc="left")
     logarithmic(one, "y")
     legend(one)
@@ -109,7 +110,8 @@ def _draw_losses(axes: Axes, cells: pd.DataFrame) -> None:
     for l2, color in zip(values, shades(len(values)), strict=True):
         cell = cells[cells["l2"] == l2].iloc[0]
         rows = read_metrics(Path(cell["folder"]))[["epoch", "train/loss"]].dropna()
-        axes.plot(rows["epoch"], rows["train/loss"], color=color, lw=1.2, label=f"λ = {l2:g}")
+        name = f"λ = {l2:g}" + (", cut" if cell["cut"] else "")
+        axes.plot(rows["epoch"], rows["train/loss"], color=color, lw=1.2, label=name)
         if l2 > 0 and len(rows):
             lowest = rows.iloc[rows["train/loss"].argmin()]
             axes.plot(lowest["epoch"], lowest["train/loss"], "o", ms=5, color=color)
