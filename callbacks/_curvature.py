@@ -9,7 +9,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._curvature_options import CurvatureOptions, minimized_loss
 from lightning_lazy.callbacks._training_loss import repeatable, silenced, training_loss
 from lightning_lazy.curvature.functional import (
@@ -23,7 +23,6 @@ from lightning_lazy.curvature.hessian import HessianOperator
 from lightning_lazy.curvature.micro_batches import MicroBatchOperator, count_examples, split_batch
 from lightning_lazy.curvature.vectors import Reduce
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 
 
 class LossCurvature(CurvatureOptions):
@@ -58,10 +57,9 @@ class LossCurvature(CurvatureOptions):
         """Give the matrix of the loss over the batches of all ranks; inside, nothing is logged."""
         norms = batch_statistics(pl_module) if self.statistics == "batch" else nullcontext()
         with ExitStack() as stack:
-            stack.enter_context(undisturbed(pl_module))
+            stack.enter_context(measured_alike(pl_module))
             for one in (norms, silenced(pl_module), differentiable(pl_module)):
                 stack.enter_context(one)
-            stack.enter_context(buffers_of_rank_zero(pl_module))
             stack.enter_context(torch.autocast(pl_module.device.type, enabled=False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(_clear_about_single_samples())

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._l2 import with_l2
 from lightning_lazy.callbacks._probe import default_forward
 from lightning_lazy.callbacks._training_loss import (
@@ -18,7 +19,6 @@ from lightning_lazy.callbacks._training_loss import (
 from lightning_lazy.curvature.functional import batch_statistics
 from lightning_lazy.curvature.micro_batches import count_examples
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 from lightning_lazy.losses import num_correct
 
 ErrorFunction = Callable[[Any, Any], Any]
@@ -35,7 +35,7 @@ def measuring(trainer: Any, pl_module: Any) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for one in (
-            undisturbed(pl_module),
+            measured_alike(pl_module),
             batch_statistics(pl_module),
             silenced(pl_module),
             with_l2(pl_module, 0.0),

@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._probe import Probe, Split, net_forward
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import (
@@ -19,7 +20,6 @@ from lightning_lazy.laziness import (
     in_place_modules,
     mixes_samples,
     stability,
-    undisturbed,
 )
 from lightning_lazy.reporting import gather
 
@@ -150,7 +150,7 @@ class ActivationStability(PeriodicCallback):
 
     def _patterns(self, trainer: Any, pl_module: Any) -> Patterns:
         modules, batches = self._modules(pl_module), self._batches(trainer, pl_module)
-        with undisturbed(pl_module):
+        with measured_alike(pl_module):
             return activation_patterns(
                 lambda batch: self.forward(pl_module, batch), modules, batches
             )

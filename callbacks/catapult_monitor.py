@@ -10,8 +10,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
-from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
-from lightning_lazy.callbacks._loss_history import LossHistory, batches_in_pass
+from lightning_lazy.callbacks._buffers import measured_alike
+from lightning_lazy.callbacks._loss_history import LossHistory
 from lightning_lazy.callbacks._probe import Probe, Split, net_forward
 from lightning_lazy.callbacks._report import store_report
 from lightning_lazy.callbacks._start import refuse_sharded
@@ -21,8 +21,8 @@ from lightning_lazy.checks import check_choice, check_number
 from lightning_lazy.curvature.functional import ModelFunction, differentiable
 from lightning_lazy.curvature.kernel_top import largest_eigenvalue
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 from lightning_lazy.laziness.phase import Kernel, Phase, judge_phase
+from lightning_lazy.reporting import batches_per_epoch
 
 CODES = {"lazy": 0, "catapult": 1, "divergent": 2, "none": -1}
 """The number that stands for each verdict where only numbers are logged."""
@@ -130,7 +130,7 @@ class CatapultMonitor(PeriodicCallback):
     ) -> None:
         """Take in the loss of this batch; measure λ if that is due."""
         self._history.add(trainer, outputs)
-        self._gain = _gain(trainer.optimizers) if batches_in_pass(trainer) == 1 else None
+        self._gain = _gain(trainer.optimizers) if batches_per_epoch(trainer) == 1 else None
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
             self._measure_once(trainer, pl_module)
 
@@ -174,11 +174,7 @@ class CatapultMonitor(PeriodicCallback):
             reduced: Tensor = trainer.strategy.reduce(value, reduce_op="sum")
             return reduced
 
-        with (
-            undisturbed(pl_module),
-            differentiable(pl_module),
-            buffers_of_rank_zero(pl_module),
-        ):
+        with measured_alike(pl_module), differentiable(pl_module):
             function = ModelFunction(pl_module, self.forward)
             return largest_eigenvalue(function.at, function.current(), batches, reduce=reduce)
 

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._probe import Probe, Split, default_forward
 from lightning_lazy.callbacks._start import SinceStartCallback
 from lightning_lazy.curvature.functional import (
@@ -18,7 +19,7 @@ from lightning_lazy.curvature.functional import (
     trained_parameters,
 )
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import as_outputs, gap_sums, linearization_gap, undisturbed
+from lightning_lazy.laziness import as_outputs, gap_sums, linearization_gap
 
 Target = Callable[[Any, Any, Tensor], Tensor | None]
 
@@ -101,7 +102,7 @@ class LinearizationGap(SinceStartCallback):
             )
             return {"lazy/nonlinear_share": math.nan}
         batches = self.probe.batches(trainer, whole=has_batch_norm(pl_module))
-        with undisturbed(pl_module), batch_statistics(pl_module), differentiable(pl_module):
+        with measured_alike(pl_module), batch_statistics(pl_module), differentiable(pl_module):
             if self._in_double is None:
                 self._in_double = self._takes_double(pl_module, batches)
             sums = self._sums(pl_module, start, batches)

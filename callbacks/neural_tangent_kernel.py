@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
-from lightning_lazy.callbacks._buffers import buffers_of_rank_zero
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._probe import Probe, Split, default_forward, net_forward
 from lightning_lazy.callbacks._start import refuse_sharded
 from lightning_lazy.callbacks.linearization_gap import Target, default_target
@@ -25,7 +25,6 @@ from lightning_lazy.curvature.kernel_measures import (
 from lightning_lazy.curvature.ntk import tangent_kernel
 from lightning_lazy.data.sampling import contiguous_share
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 
 Model = Literal["f", "F"]
 
@@ -130,11 +129,7 @@ class NeuralTangentKernel(PeriodicCallback):
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return what the kernel says, the same on all ranks."""
         batches = self.probe.batches(trainer)
-        with (
-            undisturbed(pl_module),
-            differentiable(pl_module),
-            buffers_of_rank_zero(pl_module),
-        ):
+        with measured_alike(pl_module), differentiable(pl_module):
             function = ModelFunction(pl_module, self.forward)
             now = function.current()
             with torch.no_grad():

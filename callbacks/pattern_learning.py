@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._l2 import module_l2
 from lightning_lazy.callbacks._probe import Probe
 from lightning_lazy.callbacks._start import refuse_sharded
 from lightning_lazy.callbacks.pre_activation_noise import PreActivationNoise
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 from lightning_lazy.laziness.pattern_learning import (
     COMPONENTS,
     accumulate,
@@ -55,8 +55,8 @@ class PatternLearning(PeriodicCallback):
 
     Raises:
         InputError: At setup, parameters are sharded; at the start of training, there is no net of
-            two parts, there are no patterns, gradients are accumulated, or the optimizer is not
-            plain SGD.
+            two parts, there are no patterns, gradients are accumulated or clipped, or the optimizer
+            is not plain SGD with one learning rate.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class PatternLearning(PeriodicCallback):
         net, patterns = _net(pl_module), trainer.datamodule.patterns
         weight, output = net.w.hidden.weight.detach(), net.w.output.weight[0]
         batches = self.probe.batches(trainer)
-        with undisturbed(pl_module), torch.no_grad():
+        with measured_alike(pl_module), torch.no_grad():
             sums = _reduce(trainer, _sums(net, batches))
             bend = second_difference(net.v, patterns.z.to(weight), patterns.zeta.to(weight))
             if self._second_moment is None:
@@ -230,6 +230,14 @@ def _check(trainer: Any, pl_module: Any) -> None:
         raise InputError(
             "PatternLearning splits weights into signal and noise for plain SGD without momentum, "
             f"got {', '.join(type(one).__name__ for one in optimizers)}: use optimizer=sgd"
+        )
+    groups = optimizers[0].param_groups
+    rates = {(group["lr"], group["weight_decay"]) for group in groups}
+    if trainer.gradient_clip_val or len(rates) > 1:
+        raise InputError(
+            "PatternLearning needs gradients as they are and one learning rate for both parts, got "
+            f"gradient_clip_val={trainer.gradient_clip_val} and {len(groups)} groups of "
+            "parameters: don't clip, and use one group"
         )
     if trainer.accumulate_grad_batches > 1:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class PreActivationNoise(NamedCallback):
     clean, and so is the frozen copy that centres a model. The noise stands in hooks, which are
     gone when training ends, by an error too: nothing of it is in the exported net.
 
-    Logs ``noise/std``, s(t)·std, after the first batch and whenever it has changed.
+    Logs ``noise/std``, s(t)·std, after the first batch and with every update that changes it.
 
     Args:
         std: Standard deviation at the start, at least 0, in units of the pre-activations.
@@ -53,11 +54,13 @@ class PreActivationNoise(NamedCallback):
         types: Types of modules that count as activations, besides those that say so by an
             attribute ``is_activation``.
         seed: Seed of the noise.
-        name: Tells two instances apart.
+        name: Tells two instances apart, whose noise differs also with the same seed.
 
     Raises:
         InputError: A number is out of range; at setup, the module holds no activation modules or is
-            compiled: hooks are not seen by compiled code.
+            compiled: hooks are not seen by compiled code; at the start of training, ``lr`` has no
+            rate above 0 to begin with; in training, activations are computed again for the backward
+            pass, where their noise would be another.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class PreActivationNoise(NamedCallback):
         self.types = tuple(types)
         self.seed = seed
         self._batches = 0
+        self._updates = 0  # done when this batch began
         self._initial_lr: float | None = None
         self._published: float | None = None
         self._now = 0.0
@@ -110,18 +114,26 @@ class PreActivationNoise(NamedCallback):
         _refuse_compiled(pl_module)
         self._remove()
         self._generator = torch.Generator(pl_module.device)
-        if self._initial_lr is None:
+        if self.follows_lr and self._initial_lr is None:
             self._initial_lr = _learning_rate(trainer)
+            if self._initial_lr == 0:
+                raise InputError(
+                    "the schedule lr divides by the initial learning rate, which is 0: start above "
+                    "0, or choose another schedule"
+                )
         for module in activation_modules(pl_module, self.types).values():
-            self._hooks.append(module.register_forward_pre_hook(self._add_noise))
+            hook = module.register_forward_pre_hook(self._add_noise, with_kwargs=True)
+            self._hooks.append(hook)
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Set the strength and seed the generator for this batch."""
         self._now = self.std * self._share(trainer)
+        self._updates = trainer.global_step
         if self._generator is not None:
-            seed = derive_seed(self.seed, trainer.global_rank, self._batches)
+            own = () if self.name is None else (crc32(self.name.encode()),)
+            seed = derive_seed(self.seed, trainer.global_rank, self._batches, *own)
             self._generator.manual_seed(seed)
         self._batches += 1
 
@@ -130,9 +142,11 @@ class PreActivationNoise(NamedCallback):
     ) -> None:
         """Log the noise of this batch, if it is another than before; until the next there is none.
 
-        What is logged before a batch is trained on would be logged again by a resumed run.
+        What is logged before a batch is trained on would be logged again by a resumed run. While
+        gradients are accumulated the update before is the last one, which had noise of its own.
         """
-        if self._published != self._now:
+        is_due = self._published is None or trainer.global_step > self._updates
+        if is_due and self._published != self._now:
             self._published = self._now
             self._publish(trainer, {"noise/std": self._now})
         self._now = 0.0
@@ -156,18 +170,25 @@ class PreActivationNoise(NamedCallback):
 
     def _share(self, trainer: Any) -> float:
         if self.follows_lr:
-            return _learning_rate(trainer) / self._initial_lr if self._initial_lr else 0.0
+            return _learning_rate(trainer) / (self._initial_lr or 1.0)
         by_epoch = self.interval == "epoch" and not is_full_batch(trainer)
         return self.decay(trainer.current_epoch if by_epoch else trainer.global_step)
 
-    def _add_noise(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _add_noise(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if self._now == 0.0 or not module.training or not torch.is_grad_enabled():
             return None
-        z: Tensor = inputs[0]
+        if torch._C._current_graph_task_id() != -1:  # inside of a backward pass
+            raise InputError(
+                "PreActivationNoise can't repeat the noise of activations that are computed again "
+                "in the backward pass: train without torch.utils.checkpoint"
+            )
+        z: Tensor = inputs[0] if inputs else next(iter(named.values()))
         axes = {axis % z.dim() for axis in self.shared_axes if -z.dim() <= axis < z.dim()}
         shape = [1 if axis in axes else size for axis, size in enumerate(z.shape)]
         noise = torch.randn(shape, generator=self._generator, device=z.device, dtype=z.dtype)
-        return (torch.add(z, noise, alpha=self._now), *inputs[1:])
+        return (torch.add(z, noise, alpha=self._now), *inputs[1:]), named if inputs else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch's noise depends on."""
@@ -185,9 +206,10 @@ class PreActivationNoise(NamedCallback):
 
 
 def _learning_rate(trainer: Any) -> float:
-    if not trainer.optimizers:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    if not groups:
         raise InputError("the schedule lr needs an optimizer, the module has none: choose another")
-    return float(trainer.optimizers[0].param_groups[0]["lr"])
+    return float(groups[0]["lr"])
 
 
 def _refuse_compiled(pl_module: Any) -> None:

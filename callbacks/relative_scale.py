@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._probe import Probe, Split, default_forward
 from lightning_lazy.callbacks.linearization_gap import Target, default_target
 from lightning_lazy.curvature.functional import (
@@ -16,7 +17,6 @@ from lightning_lazy.curvature.functional import (
 )
 from lightning_lazy.curvature.relative_scale import relative_scale
 from lightning_lazy.errors import InputError
-from lightning_lazy.laziness import undisturbed
 
 
 class RelativeScale(PeriodicCallback):
@@ -86,7 +86,7 @@ class RelativeScale(PeriodicCallback):
         """Return κ over the probe sets of all ranks."""
         batches = self.probe.batches(trainer, whole=has_batch_norm(pl_module))
         function = ModelFunction(pl_module, self.forward)
-        with undisturbed(pl_module), batch_statistics(pl_module), differentiable(pl_module):
+        with measured_alike(pl_module), batch_statistics(pl_module), differentiable(pl_module):
             now = function.current()
             targets = [self._target(pl_module, batch, function.at(now, batch)) for batch in batches]
             result = relative_scale(

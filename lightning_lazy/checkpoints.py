@@ -21,9 +21,14 @@ def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
     Call it on all ranks. The new file is written beside the old one, flushed to the disk and
     renamed into place, so that a kill at any moment leaves one good checkpoint.
     """
-    trainer.save_checkpoint(beside(path), weights_only=False)
+    prepare_checkpoint(trainer, path)
     if trainer.is_global_zero:
         put_in_place(path)
+
+
+def prepare_checkpoint(trainer: pl.Trainer, path: Path) -> None:
+    """Save the run's state beside ``path``; `put_in_place` has it take the place of the old one."""
+    trainer.save_checkpoint(beside(path), weights_only=False)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

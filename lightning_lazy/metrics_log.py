@@ -97,6 +97,8 @@ class MetricsLog(Logger):
     def truncate(self, rows: int) -> None:
         """Keep the first ``rows`` rows of the file and continue after them.
 
+        What comes in at the step of the last of them still goes to it.
+
         Args:
             rows: Number of rows that the checkpoint knows of.
 
@@ -114,8 +116,11 @@ class MetricsLog(Logger):
             )
         self._columns = next(csv.reader([complete[0]]))
         _replace(self.path, "".join(complete[: rows + 1]))
-        self._rows, self._pending, self._opened = rows, {}, True
-        self._is_written, self._in_file = True, False
+        cells = next(csv.reader([complete[rows]])) if rows else []
+        pairs = zip(self._columns, cells, strict=False)
+        self._pending = {name: float(cell) for name, cell in pairs if cell}
+        self._rows, self._opened = rows, True
+        self._is_written, self._in_file = True, rows > 0
 
     def _open(self) -> None:
         if not self._opened:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_lazy.checkpoints import CONFIG_KEY, write_checkpoint
+from lightning_lazy.checkpoints import CONFIG_KEY, prepare_checkpoint, write_checkpoint
 from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
-from lightning_lazy.replacing import replace_file
+from lightning_lazy.replacing import put_in_place, replace_file
 from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
 from lightning_lazy.summary import describe_environment, summarize
 
@@ -52,6 +52,7 @@ class RunFiles(pl.Callback):
         self.optimizer_overrides = dict(optimizer_overrides or {})
         self._due = False
         self._between_batches = False
+        self._at_end = False  # the last checkpoint waits for its place
         self._restored: dict[str, Any] | None = None
         self._seconds_before = 0.0
         self._started = 0.0
@@ -117,21 +118,29 @@ class RunFiles(pl.Callback):
             self._due = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the last checkpoint, from which the run could be made longer."""
+        """Save the last checkpoint, from which the run could be made longer.
+
+        It takes its place when all callbacks are done: a run that is killed while they measure at
+        the end goes on from the one before, and measures again.
+        """
         finish = getattr(trainer.train_dataloader, "batch_done", None)
         if finish is not None:
             finish()
-        write_checkpoint(trainer, self.checkpoint_path)
+        prepare_checkpoint(trainer, self.checkpoint_path)
+        self._at_end = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the summary from the metrics file."""
+        """Put the last checkpoint in its place; write the summary from the metrics file."""
         logs = _metrics_logs(trainer)
-        if not logs or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        if self._restored is None:
-            # Else the run was at its end when it was resumed: the log has not taken up its file,
-            # and would begin a new one.
-            logs[0].sync()
+        if self._at_end:
+            for log in logs:
+                log.sync()
+            put_in_place(self.checkpoint_path)
+            self._at_end = False
+        if not logs:
+            return
         summary = {
             **summarize(logs[0].path),
             "wall_time_s": round(self._seconds(), 3),

@@ -93,3 +93,14 @@ def test_values_that_come_after_a_checkpoint_join_their_row(tmp_path: Path) -> N
     log_at(log, 2, loss=3.0)
     assert log.sync() == 2
     assert log.path.read_text() == "step,epoch,loss,late\n1,0.1,1,2\n2,0.2,3,\n"
+
+
+def test_values_of_the_last_row_join_it_after_a_kill(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log_at(log, 1, loss=1 / 3)
+    assert log.sync() == 1
+    resumed = MetricsLog(tmp_path)
+    resumed.truncate(1)
+    log_at(resumed, 1, late=2.0)
+    assert resumed.sync() == 1
+    assert resumed.path.read_text() == "step,epoch,loss,late\n1,0.1,0.3333333333333333,2\n"

@@ -29,17 +29,16 @@ class HostIndex:
 
 
 class PatchDraw(NamedTuple):
-    """What is drawn for the patches of a batch (see `patches`).
+    """What is drawn for the patches of images (see `patches`).
 
     Attributes:
-        rows: Which images have one, int64.
-        strengths: s of each of these, float32.
-        blank: Which images are 0 around their patch, int64.
+        kinds: int64, shape (n,): 0 for images as they are, 1 for a patch on the image, 2 for a
+            patch on zeros.
+        strengths: s of the image's patch z + s·p, float32, shape (n,).
     """
 
-    rows: Tensor
+    kinds: Tensor
     strengths: Tensor
-    blank: Tensor
 
 
 class RawBatch(NamedTuple):

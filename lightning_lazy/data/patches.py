@@ -1,7 +1,6 @@
 """Patches that are easy to fit: a pattern for each class, in the middle of most images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,18 +18,6 @@ _WORDS = 2**32
 
 KINDS = ("none", "both", "patch_only")
 """The kinds of images: as they are, with a patch, a patch on an image of zeros."""
-
-
-class Draws(NamedTuple):
-    """What is drawn for images.
-
-    Attributes:
-        kinds: int64, shape (n,), places in `KINDS`.
-        strengths: s of the image's patch z + s·p, float32, shape (n,).
-    """
-
-    kinds: Tensor
-    strengths: Tensor
 
 
 class Patches:
@@ -76,11 +63,13 @@ class Patches:
         seed: int = 0,
     ) -> None:
         self.size = check_size("size", size)
-        self.position = None if position is None else tuple(int(one) for one in position)
-        if self.position is not None and (len(self.position) != 2 or min(self.position) < 0):
-            raise InputError(
-                f"position must be a row and a column, got {list(self.position)}; or pass None"
-            )
+        self.position: tuple[int, ...] | None = None
+        if position is not None:
+            self.position = tuple(check_size("position", one, minimum=0) for one in position)
+            if len(self.position) != 2:
+                raise InputError(
+                    f"position must be a row and a column, got {list(position)}; or pass None"
+                )
         self.shared_std = check_number("shared_std", shared_std, zero=True)
         self.class_width = check_number("class_width", class_width, zero=True)
         self.patch_only_factor = check_number("patch_only_factor", patch_only_factor, zero=True)
@@ -94,7 +83,7 @@ class Patches:
         self.n_patch_only = check_size("n_patch_only", n_patch_only)
         self.seed = seed
 
-    def draw(self, keys: Tensor, part: int = _TRAIN) -> Draws:
+    def draw(self, keys: Tensor, part: int = _TRAIN) -> PatchDraw:
         """Draw for images what is a pure function of the seed and their keys.
 
         Args:
@@ -110,7 +99,7 @@ class Patches:
         kinds = torch.where(which < none, 0, torch.where(is_both, 1, 2))
         signed = sign_and_size.float() * (2 / _WORDS) - 1  # uniform in (−1, 1)
         sign = 1 - 2 * (sign_and_size < _WORDS // 2).float()
-        return Draws(kinds, torch.where(is_both, sign, self.patch_only_factor * signed))
+        return PatchDraw(kinds, torch.where(is_both, sign, self.patch_only_factor * signed))
 
     def patterns(self, channels: int, classes: int) -> tuple[Tensor, Tensor]:
         """Return z, shape (channels, size, size), and p, shape (classes, channels, size, size)."""
@@ -185,9 +174,9 @@ class PatchedSet(ImageSet):
         self.patches, self.part = patches, part
         self.constant, self.blank = constant, blank
         self._epoch: int | None = None
-        self._draws: Draws | None = None
+        self._draws: PatchDraw | None = None
 
-    def drawn(self, epoch: int) -> Draws:
+    def drawn(self, epoch: int) -> PatchDraw:
         """Return what is drawn for all images in an epoch, kept until another epoch comes."""
         if self._draws is None or self._epoch != epoch:
             keys = make_keys(torch.arange(len(self)), epoch)
@@ -200,21 +189,26 @@ class PatchedSet(ImageSet):
     def __getitems__(self, keys: Tensor | Sequence[int]) -> RawBatch:
         """The images of many keys, all of one epoch, as one batch, with their patches."""
         batch = super().__getitems__(keys)
-        if batch.where is None or (batch.keys is None and not self.constant):
+        if batch.keys is None and not self.constant:
             return batch
         epoch = 0 if batch.keys is None else (int(batch.keys[0]) >> INDEX_BITS) - 1
-        draws = self.drawn(epoch)
-        kinds = draws.kinds.index_select(0, batch.where.places)
-        rows = kinds.nonzero().squeeze(1)
-        strengths = draws.strengths.index_select(0, batch.where.places.index_select(0, rows))
-        return batch._replace(patch=PatchDraw(rows, strengths, (kinds == 2).nonzero().squeeze(1)))
+        others = None if batch.partners is None else self._patched(batch.partners, epoch)
+        return self._patched(batch._replace(partners=others), epoch)
+
+    def _patched(self, batch: RawBatch, epoch: int) -> RawBatch:
+        if batch.where is None:
+            return batch
+        kinds, strengths = self.drawn(epoch)
+        places = batch.where.places
+        patch = PatchDraw(kinds.index_select(0, places), strengths.index_select(0, places))
+        return batch._replace(patch=patch)
 
 
 class PatchTransform:
     """Puts the patches of a batch on its images, vectorised.
 
     Args:
-        transform: Makes inputs and labels of bytes.
+        transform: Makes inputs and labels of bytes; inputs of images of kind 2 are 0.
         patches: What the patches look like.
         shape: Channels, height and width of an image after the transform.
         classes: Classes of the task.
@@ -241,18 +235,13 @@ class PatchTransform:
         x, y = self.transform(raw, dtype)
         if raw.patch is None:
             return x, y
-        rows, strengths, blank = raw.patch
+        kinds, strengths = (one.view(-1, 1, 1, 1) for one in raw.patch)
         place = (x.device, x.dtype)
         if place not in self._moved:
             self._moved[place] = tuple(one.to(x) for one in self._patterns)
         shared, by_class = self._moved[place]
-        classes = y.index_select(0, rows)
-        if len(by_class) == 2:
-            classes.clamp_(min=0)  # labels of a binary task are −1 and 1
-        patch = torch.addcmul(
-            shared, by_class.index_select(0, classes), strengths.to(x).view(-1, 1, 1, 1)
-        )
-        x[blank] = 0
-        images = x.view(len(x), *self.shape)
-        images[:, :, self._window[0], self._window[1]].index_copy_(0, rows, patch)
+        classes = y.clamp(min=0) if len(by_class) == 2 else y  # a binary task has −1 and 1
+        patch = torch.addcmul(shared, by_class.index_select(0, classes), strengths.to(x))
+        window = x.view(-1, *self.shape)[:, :, self._window[0], self._window[1]]
+        window.lerp_(patch, (kinds > 0).to(x))  # 0 and 1 pick one of both exactly
         return x, y

@@ -57,7 +57,8 @@ class Transform:
                 has fewer bits.
 
         Returns:
-            x of shape (n, d) or (n, c, h, w), and the int64 labels of shape (n,) as they came.
+            x of shape (n, d) or (n, c, h, w), 0 for images that show nothing but a patch, and the
+            int64 labels of shape (n,) as they came.
         """
         images = raw.images
         if self.augment and raw.keys is not None:
@@ -71,7 +72,8 @@ class Transform:
         x = images.to(torch.float64 if dtype == torch.float64 else torch.float32)
         if self.resolution is not None:
             x = pool(x, self.resolution)
-        x = self._normalized(x).to(dtype)
+        shown = None if raw.patch is None else (raw.patch.kinds < 2).view(-1, 1, 1, 1)
+        x = self._normalized(x, shown).to(dtype)
         if self.flatten:
             return x.flatten(1), raw.labels
         if dtype == torch.float64 and x.device.type == "cpu":
@@ -79,12 +81,13 @@ class Transform:
             x = x.contiguous(memory_format=torch.channels_last)
         return x, raw.labels
 
-    def _normalized(self, x: Tensor) -> Tensor:
-        if self.normalize == "sphere":
-            return to_sphere(x)
-        if self.normalize == "unit":
-            return x.div_(self.max_value)
+    def _normalized(self, x: Tensor, shown: Tensor | None) -> Tensor:
+        if self.normalize != "standardize":
+            x = to_sphere(x) if self.normalize == "sphere" else x.div_(self.max_value)
+            return x if shown is None else x.mul_(shown)
         scale, shift = _affine(self.mean, self.std, self.max_value, x.device, x.dtype)
+        if shown is not None:  # saves a pass over the pixels
+            scale, shift = scale * shown, shift * shown
         return x.mul_(scale).add_(shift)
 
 
@@ -111,7 +114,8 @@ def pool(x: Tensor, resolution: int) -> Tensor:
 def to_sphere(x: Tensor) -> Tensor:
     """Scale each image to Σx² = d, the number of its values; an image of zeros stays zero."""
     flat = x.flatten(1)
-    length = flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    length = flat.norm(dim=1, keepdim=True)
+    length = length.masked_fill(length == 0, 1.0)
     return (flat * (math.sqrt(flat.shape[1]) / length)).view_as(x)
 
 

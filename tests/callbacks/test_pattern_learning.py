@@ -39,6 +39,17 @@ def module(
     return ScaledLightningModule(net, LogisticLoss(), optimizer, l2=l2, centering="none")
 
 
+def two_rates() -> Any:
+    trained = module()
+
+    def optimizer(parameters: Any) -> torch.optim.SGD:
+        w, *others = parameters
+        return torch.optim.SGD([{"params": w, "lr": 1.0}, {"params": others}], lr=0.5)
+
+    trained.optimizer = optimizer
+    return trained
+
+
 def fit(trained: Any, *callbacks: Any, data: Any = None, **arguments: Any) -> pl.Trainer:
     options = {"max_steps": STEPS, "precision": "64-true", "callbacks": list(callbacks)} | arguments
     trainer = pl.Trainer(**(QUIET | options))
@@ -163,6 +174,8 @@ def test_the_shared_signal_is_left_out_where_activations_are_noisy() -> None:
         ),
         (partial(module, momentum=0.9), None, {}, "for plain SGD without momentum, got SGD"),
         (module, None, {"accumulate_grad_batches": 2}, "accumulated over 2 batches"),
+        (module, None, {"gradient_clip_val": 0.1}, "got gradient_clip_val=0.1 and 1 groups"),
+        (two_rates, None, {}, "one learning rate for both parts, .* 2 groups"),
     ],
 )
 def test_what_the_formulas_do_not_hold_for_is_refused(

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from foreign import Foreign, NewForeign, OldForeign, loaders
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 from trainers import QUIET
 
@@ -70,6 +71,13 @@ def test_noise_is_gaussian_of_the_given_size_in_training_only() -> None:
     assert all(torch.equal(x, torch.zeros_like(x)) for x in module.validated)
     assert not torch.equal(*module.trained)
     assert module.logged["noise/std"] == 0.4
+
+
+def test_two_instances_have_independent_noise() -> None:
+    # Oracle: variances add up; four standard errors of the sample variance.
+    noise = record((2000,), PreActivationNoise(0.3), PreActivationNoise(0.4, name="more")).trained
+    variance = torch.cat(noise).var().item()
+    assert variance == pytest.approx(0.25, rel=4 * math.sqrt(2 / 16_000))
 
 
 def test_noise_can_be_shared_along_axes() -> None:
@@ -216,3 +224,59 @@ def test_compiled_modules_are_refused() -> None:
     trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[PreActivationNoise(0.1)])
     with pytest.raises(InputError, match="is compiled"):
         trainer.fit(whole, *loaders())
+
+
+class Other(Recorder):
+    """Keeps nothing, and may call its activation otherwise or have no optimizer."""
+
+    def __init__(self, how: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.how = how
+        self.automatic_optimization = how != "no optimizer"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "by name":
+            return self.activation(input=self.scale * x)
+        if self.how == "again":
+            return checkpoint(self.activation, self.scale * x, use_reentrant=False)
+        return super().forward(x)
+
+    def keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self.trained.append(output.detach().clone())
+
+    def configure_optimizers(self) -> Any:
+        return super().configure_optimizers() if self.automatic_optimization else None
+
+
+def fit_other(how: str, noise: PreActivationNoise, **arguments: Any) -> Other:
+    module = Other(how, **arguments)
+    loader = DataLoader(TensorDataset(torch.ones(4, 6)), batch_size=4)
+    pl.Trainer(**QUIET, max_epochs=1, callbacks=[noise]).fit(module, loader, loader)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned .None")
+def test_inputs_by_name_and_modules_without_an_optimizer_are_as_good() -> None:
+    outputs = [
+        fit_other(how, PreActivationNoise(0.5)).trained[0]
+        for how in ("plain", "by name", "no optimizer")
+    ]
+    assert not torch.equal(outputs[0], torch.ones(4, 6))
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned .None")
+@pytest.mark.parametrize(
+    ("how", "schedule", "lr", "message"),
+    [
+        ("again", "constant", 0.1, "can't repeat the noise of activations"),
+        ("no optimizer", "lr", 0.1, "needs an optimizer, the module has none"),
+        ("plain", "lr", 0.0, "divides by the initial learning rate, which is 0"),
+    ],
+)
+def test_what_would_go_wrong_in_silence_is_refused(
+    how: str, schedule: Any, lr: float, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        fit_other(how, PreActivationNoise(0.5, schedule), lr=lr)

@@ -36,9 +36,12 @@ def by_hand(x: Tensor, label: int, kind: int, strength: float, patches: Patches)
     return x
 
 
-def test_images_equal_those_patched_one_by_one() -> None:
+@pytest.mark.parametrize(
+    "pixels", [{"mean": 0.3, "std": 0.4}, {"normalize": "unit"}, {"normalize": "sphere"}]
+)
+def test_images_equal_those_patched_one_by_one(pixels: dict[str, Any]) -> None:
     # Oracle: assignment to slices of single images, in double precision.
-    data = digits(mean=0.3, std=0.4)
+    data = digits(**pixels)
     patches = data.patches
     keys = make_keys(torch.arange(300), epoch=2)
     x, y = data.transform(data.train_set.__getitems__(keys), torch.float64)
@@ -152,6 +155,16 @@ def test_flat_images_pooling_and_full_batches_take_patches_as_well() -> None:
     assert not torch.equal(data.transform(first)[0], data.transform(second._batch())[0])
 
 
+def test_images_are_mixed_with_patched_images() -> None:
+    # Oracle: where every image has the patch z, any mixture of two has it, too.
+    patches = Patches(3, fractions=[0, 1, 0], class_width=0)
+    data = ImageDataModule(patches=patches, mixup=1.0, flatten=False, n_train=50)
+    data.setup()
+    x, _ = data.transform(data.train_set.__getitems__(make_keys(torch.arange(50), 0)))
+    z = patches.patterns(1, 10)[0].float()
+    torch.testing.assert_close(x[:, :, 2:5, 2:5], z.expand(50, 1, 3, 3))
+
+
 def test_each_validation_set_has_an_accuracy_of_its_own() -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     module = ScaledLightningModule(
@@ -179,6 +192,8 @@ def test_each_validation_set_has_an_accuracy_of_its_own() -> None:
         ({"fractions": [0.5, 0.5]}, "shares of none, both and patch_only"),
         ({"fractions": [-0.2, 1.0, 0.2]}, "fractions must be finite and at least 0"),
         ({"position": [1]}, "position must be a row and a column"),
+        ({"position": [1.5, 2]}, "position must be an integer of at least 0, got 1.5"),
+        ({"position": [-1, 2]}, "position must be an integer of at least 0, got -1"),
         ({"class_width": -1.0}, "class_width must be finite"),
     ],
 )
@@ -199,6 +214,7 @@ def test_the_set_hands_out_what_is_drawn() -> None:
     images = ImageSet(torch.ones(20, 1, 8, 8, dtype=torch.uint8), torch.arange(20) % 10)
     batch: RawBatch = Patches(3).training_set(images).__getitems__(make_keys(torch.arange(20), 0))
     assert batch.patch is not None
-    kinds = Patches(3).draw(make_keys(torch.arange(20), 0)).kinds
-    assert batch.patch.rows.tolist() == kinds.nonzero().flatten().tolist()
-    assert batch.patch.blank.tolist() == (kinds == 2).nonzero().flatten().tolist()
+    for own, drawn in zip(
+        batch.patch, Patches(3).draw(make_keys(torch.arange(20), 0)), strict=True
+    ):
+        assert torch.equal(own, drawn)

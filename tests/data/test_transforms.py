@@ -59,9 +59,11 @@ def test_sphere_has_sum_of_squares_d(
     )
 
 
-def test_sphere_leaves_a_black_image_at_zero() -> None:
-    x = to_sphere(torch.zeros(2, 1, 3, 3))
-    assert torch.equal(x, torch.zeros(2, 1, 3, 3))
+@pytest.mark.parametrize("side", [3, 28])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sphere_leaves_a_black_image_at_zero(side: int, dtype: torch.dtype) -> None:
+    black = torch.zeros(2, 1, side, side, dtype=dtype)
+    assert torch.equal(to_sphere(black), black)
 
 
 def test_unit_maps_the_largest_value_to_one() -> None:

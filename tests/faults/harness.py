@@ -19,25 +19,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
-from lightning_lazy import MetricsLog, RunFiles, ScaledLightningModule
-from lightning_lazy.callbacks import (
-    ActivationStability,
-    AutoL2,
-    CatapultMonitor,
-    DivergenceGuard,
-    FrozenParameters,
-    HessianTopEigenvalues,
-    LinearizationGap,
-    NeuralTangentKernel,
-    ParameterDistance,
-    PeakTime,
-)
-from lightning_lazy.data import ImageDataModule
-from lightning_lazy.losses import CrossEntropyLoss, SoftHingeLoss
-from lightning_lazy.models import FullyConnected, TwoLayerNet
-from lightning_lazy.optim import InverseTime, ScaledAdam, ScaledRMSprop
+from lightning_lazy import MetricsLog, RunFiles
+
+Family = Callable[[int], dict[str, Any]]
+"""Makes the module, data, callbacks and settings of a run of a seed."""
 
 
 class KillAt(pl.Callback):
@@ -55,94 +41,26 @@ class KillAt(pl.Callback):
     on_validation_batch_end = on_validation_end = on_train_epoch_end = _count
 
 
-class DropoutNet(nn.Module):
-    """Draws from the global generator in every training step, and has BatchNorm buffers."""
+class KillAtEnd(pl.Callback):
+    """Ends the process with SIGKILL when training has ended and callbacks measure."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = FullyConnected(64, 16, 2, 16)
-        self.norm, self.relu, self.drop = nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)
-        self.out = nn.Linear(16, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.out(self.drop(self.relu(self.norm(self.body(x)))))
+    def on_train_end(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mini_batches(seed: int) -> dict[str, Any]:
-    """Augmented mini-batches, every other time mixed, dropout, BatchNorm, Adam, a schedule."""
-    torch.manual_seed(seed)
-    return {
-        "module": ScaledLightningModule(
-            DropoutNet(),
-            CrossEntropyLoss(),
-            partial(ScaledAdam, lr=0.01, alpha=2.0),
-            partial(InverseTime, beta=0.5),
-            alpha=2.0,
-            centering="none",
-        ),
-        "data": ImageDataModule("digits", n_train=150, n_val=60, batch_size=20, augment=True,
-                                padding=1, mixup=(None, 1.0)[seed % 2], seed=seed),
-        "trainer": {"max_epochs": 4},
-        "every_n_steps": (None, 3, 8, 5)[seed % 4],
-        "log": None,
-    }  # fmt: skip
+def fit(family: Family, seed: int, folder: Path, kill_after: int | None) -> None:
+    """Run, or go on from the last checkpoint if there is one, and store the final weights.
 
-
-def full_batch(seed: int) -> dict[str, Any]:
-    """The whole set in every step, float64, RMSProp with state, a schedule by steps."""
-    torch.manual_seed(seed)
-    return {
-        "module": ScaledLightningModule(
-            TwoLayerNet(64, 12, 10),
-            SoftHingeLoss(),
-            partial(ScaledRMSprop, lr=0.05, alpha=10.0),
-            partial(InverseTime, beta=0.1),
-            alpha=10.0,
-            schedule_interval="step",
-            log_every_n_steps=4,
-        ),
-        "data": ImageDataModule("digits", n_train=80, n_val=40, batch_size="full", seed=seed,
-                                normalize="sphere", augment=bool(seed % 2), padding=1),
-        "trainer": {"max_steps": 30, "val_check_interval": 4, "check_val_every_n_epoch": None,
-                    "precision": "64-true", "max_epochs": -1},
-        "every_n_steps": 7 if seed % 3 else 4,
-        "log": 4,
-    }  # fmt: skip
-
-
-def accumulated(seed: int) -> dict[str, Any]:
-    """Two batches to an update."""
-    run = mini_batches(seed)
-    run["trainer"]["accumulate_grad_batches"] = 2
-    return run
-
-
-FAMILIES: dict[str, Callable[[int], dict[str, Any]]] = {
-    "mini_batches": mini_batches,
-    "full_batch": full_batch,
-    "accumulated": accumulated,
-}
-
-
-def fit(family: str, seed: int, folder: Path, kill_after: int | None) -> None:
-    """Run, or go on from the last checkpoint if there is one, and store the final weights."""
-    run = FAMILIES[family](seed)
+    ``kill_after`` counts moments; 0 is the end, after the last checkpoint was made.
+    """
+    run = family(seed)
     random.seed(seed)
     ckpt = folder / "checkpoints" / "last.ckpt"
-    callbacks = [
-        RunFiles(str(folder), every_n_steps=run["every_n_steps"]),
-        DivergenceGuard(every_n_steps=3),
-        FrozenParameters(every_n_steps=3),
-        ActivationStability(every_n_steps=run["log"], size=30),
-        ParameterDistance(every_n_steps=run["log"]),
-        LinearizationGap(every_n_steps=run["log"], size=30, batch_size=10),
-        HessianTopEigenvalues(2, every_n_steps=run["log"], size=20, overlap=True),
-        NeuralTangentKernel(every_n_steps=run["log"], size=4),
-        CatapultMonitor(size=10),
-        AutoL2(0.03, period=2, refractory=0.003, size=20),
-        PeakTime(l2=0.03, budget=100),
-    ]
-    if kill_after is not None:
+    files = RunFiles(str(folder), every_n_steps=run["every_n_steps"])
+    callbacks = [files, *run["callbacks"]]
+    if kill_after == 0:
+        callbacks.insert(1, KillAtEnd())
+    elif kill_after is not None:
         # First or last in the order of hooks, by chance.
         callbacks.insert(random.Random(kill_after).choice((0, len(callbacks))), KillAt(kill_after))
     trainer = pl.Trainer(
@@ -181,12 +99,15 @@ def in_child(work: Callable[[], None]) -> bool:
     return False
 
 
-def compare(family: str, seed: int, folder: Path) -> dict[str, Any]:
+def compare(family: Family, seed: int, folder: Path) -> dict[str, Any]:
     """Kill and resume until the run ends; compare with the uninterrupted run."""
     whole, killed = folder / f"{seed}-whole", folder / f"{seed}-killed"
     in_child(partial(fit, family, seed, whole, None))
-    chance = random.Random(f"{family} {seed}")
+    chance = random.Random(f"{family.__name__} {seed}")
     kills = []
+    if seed == 0:
+        kills.append(0)
+        assert in_child(partial(fit, family, seed, killed, 0))
     while True:
         # The first part may end before any checkpoint: the run then starts anew.
         kills.append(chance.randint(1, 70))
@@ -206,7 +127,10 @@ def compare(family: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    from families import FAMILIES
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for number in range(int(sys.argv[3])):
-        print(json.dumps(compare(sys.argv[1], number, Path(sys.argv[2]))), flush=True)
+        result = compare(FAMILIES[sys.argv[1]], number, Path(sys.argv[2]))
+        print(json.dumps(result), flush=True)
