@@ -250,6 +250,7 @@ def grid_process(size: Size, threads: int) -> float:
     return process(
         size, threads, "experiment=kanoh/phase_diagram_quick", "hydra.mode=RUN", *given,
         "data.resolution=null", "stacked.axes.optimizer=sgd", "stacked.hessian=none",
+        "figures.paper=null",
         "callbacks.progress_bar=null",
     )  # fmt: skip
 

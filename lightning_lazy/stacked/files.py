@@ -139,16 +139,33 @@ def missing_shards(*folders: str | os.PathLike[str]) -> dict[str, int]:
     return {name: number for name, number in missing.items() if number}
 
 
-def _shards(*folders: str | os.PathLike[str]) -> list[Path]:
-    """Return the folders with a table at or below some folders, all of one grid."""
+def group_shards(*folders: str | os.PathLike[str]) -> list[list[Path]]:
+    """Return the folders with a table at or below some folders, those of one grid in one list.
+
+    Args:
+        folders: As for `read_cells`.
+
+    Raises:
+        InputError: There is no table.
+    """
     found = sorted({path.parent for top in folders for path in Path(top).rglob(TABLE)})
     if not found:
         names = ", ".join(map(str, folders))
         raise InputError(f"{names}: no {TABLE} there; give the folder of a grid that has begun")
-    first = read_description(found[0])
-    for folder in found[1:]:
-        _check_same(found[0], first, read_description(folder) | {"shard": first["shard"]}, folder)
-    return found
+    groups: dict[str, list[Path]] = {}
+    for folder in found:
+        description = read_description(folder) | {"shard": None}
+        groups.setdefault(json.dumps(description, sort_keys=True), []).append(folder)
+    return list(groups.values())
+
+
+def _shards(*folders: str | os.PathLike[str]) -> list[Path]:
+    """Return the folders with a table at or below some folders, all of one grid."""
+    first, *others = group_shards(*folders)
+    for folder in (group[0] for group in others):
+        old = read_description(first[0])
+        _check_same(first[0], old, read_description(folder) | {"shard": old["shard"]}, folder)
+    return first
 
 
 def _check_same(
