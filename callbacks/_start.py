@@ -26,6 +26,24 @@ def refuse_sharded(callback: Any, trainer: Any) -> None:
         )
 
 
+def refuse_manual(callback: Any, pl_module: Any, sees: str) -> None:
+    """Refuse modules that step their optimizers themselves.
+
+    Args:
+        callback: Who asks.
+        pl_module: The module.
+        sees: What it does with automatic optimisation, such as "judges the loss".
+
+    Raises:
+        InputError: It is one.
+    """
+    if not pl_module.automatic_optimization:
+        raise InputError(
+            f"{type(callback).__name__} {sees}, {type(pl_module).__name__} optimises by itself: "
+            "leave the callback out"
+        )
+
+
 class SinceStartCallback(PeriodicCallback):
     """A callback that compares the trained parameters θ with θ₀, those at the start of training.
 

@@ -14,7 +14,7 @@ from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._loss_history import LossHistory
 from lightning_lazy.callbacks._probe import Probe, Split, net_forward
 from lightning_lazy.callbacks._report import store_report
-from lightning_lazy.callbacks._start import refuse_sharded
+from lightning_lazy.callbacks._start import refuse_manual, refuse_sharded
 from lightning_lazy.callbacks._training_loss import LossFunction
 from lightning_lazy.callbacks.hessian_top_eigenvalues import HessianTopEigenvalues
 from lightning_lazy.checks import check_choice, check_number
@@ -103,11 +103,7 @@ class CatapultMonitor(PeriodicCallback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't be judged."""
         refuse_sharded(self, trainer)
-        if not pl_module.automatic_optimization:
-            raise InputError(
-                f"CatapultMonitor judges the loss that training_step returns, "
-                f"{type(pl_module).__name__} optimises by itself: leave the callback out"
-            )
+        refuse_manual(self, pl_module, "judges the loss that training_step returns")
         if self.kernel == "hessian":
             self._hessian.setup(trainer, pl_module, stage)
         super().setup(trainer, pl_module, stage)

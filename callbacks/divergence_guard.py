@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._start import refuse_manual
 from lightning_lazy.errors import InputError
 from lightning_lazy.reporting import is_full_batch
 
@@ -32,7 +33,7 @@ class DivergenceGuard(PeriodicCallback):
         name: Tells two instances apart.
 
     Raises:
-        InputError: ``factor`` is not above 1.
+        InputError: ``factor`` is not above 1; at setup, the module optimises by itself.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class DivergenceGuard(PeriodicCallback):
         self._stopped = False
         self._above = False
         self._last_loss: Tensor | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse a module whose losses are not seen."""
+        refuse_manual(self, pl_module, "judges the loss that training_step returns")
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing can have diverged yet."""

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_lazy.callbacks._base import PeriodicCallback
+from lightning_lazy.callbacks._start import refuse_manual
 from lightning_lazy.laziness.frozen_share import count_frozen
 
 
@@ -23,11 +24,19 @@ class FrozenParameters(PeriodicCallback):
         every_n_steps: Updates between two checks; the first update is always checked, the last one
             where the Trainer has ``max_steps``.
         name: Tells two instances apart.
+
+    Raises:
+        InputError: At setup, the module optimises by itself.
     """
 
     def __init__(self, every_n_steps: int = 50, name: str | None = None) -> None:
         super().__init__(every_n_steps=every_n_steps, name=name)
         self._before: list[Tensor] = []
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse a module with updates of its own making."""
+        refuse_manual(self, pl_module, "watches the updates of one optimizer")
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing has moved yet."""
