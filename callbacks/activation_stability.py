@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_lazy.callbacks._base import PeriodicCallback
 from lightning_lazy.callbacks._buffers import measured_alike
@@ -86,7 +86,8 @@ class ActivationStability(PeriodicCallback):
         self.per_layer = per_layer
         self.forward = forward
         self._initial: Patterns | None = None
-        self._restored: Patterns | None = None
+        self._restored: dict[str, Any] | None = None
+        self._layers: list[str] = []  # that run on any rank
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check that there is something to measure."""
@@ -127,6 +128,8 @@ class ActivationStability(PeriodicCallback):
                     "run, or load the weights without ckpt_path to compare with them"
                 )
             self._initial = self._patterns(trainer, pl_module)
+        ranks = gather(list(self._initial.bits))
+        self._layers = list(dict.fromkeys(name for layers in ranks for name in layers))
 
     def measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """Return the shares over the probe sets of all ranks."""
@@ -134,9 +137,11 @@ class ActivationStability(PeriodicCallback):
         if initial is None:
             raise InputError("ActivationStability measures during trainer.fit only")
         own = count_changes(initial, self._patterns(trainer, pl_module))
-        counts = torch.tensor(list(own.values()), device=pl_module.device)
-        summed = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-        result = stability({name: (row[0], row[1]) for name, row in zip(own, summed, strict=True)})
+        # A layer that runs for some inputs only may not have run on this rank.
+        counts = torch.tensor([own.get(name, (0, 0)) for name in self._layers])
+        summed = trainer.strategy.reduce(counts.to(pl_module.device), reduce_op="sum").tolist()
+        pairs = zip(self._layers, summed, strict=True)
+        result = stability({name: (row[0], row[1]) for name, row in pairs})
         values = {self.metric: result.over_units, f"{self.metric}_layers": result.over_layers}
         if self.per_layer:
             values |= {f"{self.metric}/{name}": share for name, share in result.by_layer.items()}
@@ -155,25 +160,51 @@ class ActivationStability(PeriodicCallback):
                 lambda batch: self.forward(pl_module, batch), modules, batches
             )
 
-    def _own_part(self, whole: Patterns, trainer: Any, pl_module: Any) -> Patterns:
-        """Return this rank's images of the patterns of all ranks."""
-        images = len(next(iter(whole.bits.values())))
-        own = self.probe.own_share(images, trainer, whole=mixes_samples(pl_module))
-        device = pl_module.device
-        bits = {name: b[own.start : own.stop].to(device) for name, b in whole.bits.items()}
-        return Patterns(bits, whole.units)
+    def _own_part(self, whole: dict[str, Any], trainer: Any, pl_module: Any) -> Patterns:
+        """Return this rank's samples of the patterns of all ranks, of as many as before or not."""
+        bits, rows = whole["bits"], whole.get("rows", {})
+        if any(len(counts) != trainer.world_size for counts in rows.values()) or not rows:
+            if len({len(one) for one in bits.values()}) > 1:
+                raise InputError(
+                    "some layers run for a part of the probe set, which is kept by process: resume "
+                    f"on as many devices as before, not on {trainer.world_size}"
+                )
+            images = len(next(iter(bits.values())))
+            own = self.probe.own_share(images, trainer, whole=mixes_samples(pl_module))
+            shares = dict.fromkeys(bits, own)
+        else:
+            before = {name: sum(counts[: trainer.global_rank]) for name, counts in rows.items()}
+            shares = {
+                name: range(before[name], before[name] + counts[trainer.global_rank])
+                for name, counts in rows.items()
+            }
+        own_bits = {
+            name: bits[name][share.start : share.stop].to(pl_module.device)
+            for name, share in shares.items()
+            if len(share)
+        }
+        return Patterns(own_bits, whole["units"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the patterns at initialisation, those of all ranks in the order of images."""
         state = super().state_dict()
         if self._initial is not None:
-            parts = gather({name: bits.cpu() for name, bits in self._initial.bits.items()})
-            bits = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            state["initial"] = {"bits": bits, "units": self._initial.units}
+            own = {name: bits.cpu() for name, bits in self._initial.bits.items()}
+            state["initial"] = _together(gather((own, self._initial.units)))
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with the patterns of the first start, not of the resume."""
         super().load_state_dict(state_dict)
-        if "initial" in state_dict:
-            self._restored = Patterns(**state_dict["initial"])
+        self._restored = state_dict.get("initial")
+
+
+def _together(ranks: list[tuple[dict[str, Tensor], dict[str, int]]]) -> dict[str, Any]:
+    """Return the patterns of all ranks in the order of samples, and the rows of each rank."""
+    names = list(dict.fromkeys(name for bits, _ in ranks for name in bits))
+    parts = {name: [bits[name] for bits, _ in ranks if name in bits] for name in names}
+    return {
+        "bits": {name: torch.cat(rows) for name, rows in parts.items()},
+        "units": {name: count for _, units in ranks for name, count in units.items()},
+        "rows": {name: [len(bits.get(name, ())) for bits, _ in ranks] for name in names},
+    }

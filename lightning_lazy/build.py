@@ -1,6 +1,5 @@
 """From configuration to objects: the one place where ``_target_`` is followed."""
 
-import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
+from lightning_lazy.argument_types import check_types, find, parameters
 from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.errors import InputError
 
+_RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 SAFE_PREFIXES = ("lightning_lazy.", "torch.nn.", "torch.optim.", "torchvision.models.")
 
 
@@ -30,16 +32,26 @@ def build(node: Mapping[str, Any], allowed: Sequence[str] | None = None, **argum
     """
     if allowed is not None:
         _check_targets(node, tuple(allowed))
+    find(node.get("_target_"))
     try:
-        return instantiate(OmegaConf.create(dict(node)), _convert_="all", **arguments)
+        built = instantiate(OmegaConf.create(dict(node)), _convert_="all", **arguments)
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise InputError(str(cause)) from error
-        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, HydraException)):
-            reason = str(cause or error).splitlines()[0]
-            raise InputError(f"can't build {node.get('_target_')}: {reason}") from error
-        raise
+        check_types(node)  # a wrong type says more than what came of it
+        raise InputError(
+            f"can't build {node.get('_target_')}: {_reason(cause or error)}"
+        ) from error
+    check_types(node)
+    return built
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's first line, with its kind where the line may not say enough."""
+    line = next((line for line in str(error).splitlines() if line.strip()), "")
+    told = isinstance(error, TypeError | ValueError | HydraException | MisconfigurationException)
+    return line if told and line else f"{type(error).__name__}: {line}"
 
 
 def build_module(
@@ -90,7 +102,23 @@ def _check_target(target: str, allowed: tuple[str, ...]) -> None:
 
 def accepts(target: str, argument: str) -> bool:
     """Return whether the constructor that ``target`` names has a parameter ``argument``."""
-    found = get_object(target)
-    if isinstance(found, functools.partial):
-        found = found.func
-    return argument in inspect.signature(found).parameters
+    return argument in parameters(target)
+
+
+def check_call(node: Mapping[str, Any], *given: str) -> None:
+    """Check that a target is there and takes the arguments of its node, without calling it.
+
+    Args:
+        node: Plain containers with ``_target_``.
+        given: Names of further arguments.
+
+    Raises:
+        InputError: It does not.
+    """
+    target = find(node.get("_target_"))
+    own = {key: value for key, value in node.items() if key not in _RESERVED}
+    try:
+        inspect.signature(target).bind(**own, **dict.fromkeys(given))
+    except TypeError as error:
+        raise InputError(f"can't call {node['_target_']}: {error}; change its arguments") from error
+    check_types(node)

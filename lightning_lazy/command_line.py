@@ -28,33 +28,39 @@ def require_extra(extra: str) -> None:
 def tidy_errors() -> Iterator[None]:
     """Print a user's mistake as one line on stderr and exit with 1.
 
-    Hydra's errors count as such. Anything else is a defect and keeps its traceback, as everything
-    does with ``HYDRA_FULL_ERROR=1``. A sweep's figure is drawn also where one of its cells failed.
+    Hydra's errors count as such, and whatever keeps it from composing a configuration. Anything
+    else is a defect and keeps its traceback, as everything does with ``HYDRA_FULL_ERROR=1``. A
+    sweep's figure is drawn also where one of its cells failed.
     """
-    from hydra.errors import HydraException
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-    from omegaconf.errors import OmegaConfBaseException
-
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    mistakes = (InputError, HydraException, OmegaConfBaseException, MisconfigurationException)
+    _running.clear()
     try:
         yield
         if _deferred:
             raise _deferred.pop()
-    except mistakes as error:
+    except Exception as error:
         _draw_what_there_is()
-        if wants_traceback:
+        if wants_traceback or not (_is_mistake(error) or _is_from_composing(error)):
             raise
         sys.exit(f"error: {_one_line(error)}")
-    except OSError as error:
-        _draw_what_there_is()
-        if wants_traceback or error.filename is None:
-            raise
-        sys.exit(f"error: {error.strerror}: {error.filename}")
-    except Exception:
-        _draw_what_there_is()
-        raise
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Return whether an error is the user's, wherever it comes from."""
+    from hydra.errors import HydraException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    mistakes = (InputError, HydraException, OmegaConfBaseException, MisconfigurationException)
+    return isinstance(error, mistakes) or (
+        isinstance(error, OSError) and error.filename is not None
+    )
+
+
+def _is_from_composing(error: Exception) -> bool:
+    """Return whether an error is one of Hydra's checks of overrides, which have no class."""
+    return isinstance(error, TypeError | ValueError) and not _running
 
 
 def _draw_what_there_is() -> None:
@@ -78,23 +84,37 @@ def deferring_mistakes(task: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(task)
     def run(config: Any) -> None:
+        _running.append(True)
         try:
             task(config)
-        except InputError as error:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
+        except Exception as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN or not _is_mistake(error):
                 raise
             _deferred.append(error)
+        _running.clear()
 
     return run
 
 
-_deferred: list[InputError] = []
+_deferred: list[Exception] = []
+_running: list[bool] = []  # not empty while a task runs, and after it has failed
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: Exception) -> str:
     """Return the first line of an error; to one of Hydra's, add where to look."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
+    if isinstance(error, OverrideParseException):
+        line = f"can't read the override {error.override!r}, put quotes around its value: {line}"
+    elif not _is_mistake(error):
+        line = f"can't compose {' '.join(sys.argv[1:])}: {line}"
+    options = getattr(error, "options", None)
+    if options:  # members of a group
+        return f"{line}: choose one of {', '.join(options)}"
     key = getattr(error, "full_key", None)
     if key and str(key) not in line:
         line = f"{key}: {line}"
@@ -105,11 +125,12 @@ def _one_line(error: BaseException) -> str:
 @contextmanager
 def prepared_arguments() -> Iterator[None]:
     """Complete ``ckpt_path=…`` by the overrides and the folder of the run that it belongs to."""
+    from lightning_lazy.processes import rank_arguments
     from lightning_lazy.resolvers import register_resolvers
 
     register_resolvers()
     given = sys.argv
-    sys.argv = [given[0], *resume_arguments(given[1:])]
+    sys.argv = [given[0], *rank_arguments(resume_arguments(given[1:]))]
     try:
         yield
     finally:
@@ -127,7 +148,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         return arguments
     path = Path(paths[-1].strip("'\"")).resolve()
     folder = path.parent.parent
-    if not path.is_file():
+    grid = (folder / "grid.json").is_file()  # between two chunks its state is its table alone
+    if not path.is_file() and not grid:
         raise InputError(f"there is no checkpoint {path}: look in <run>/checkpoints")
     recorded = folder / ".hydra" / "overrides.yaml"
     if not (folder / "config.yaml").is_file() or not recorded.is_file():
@@ -135,9 +157,9 @@ def resume_arguments(arguments: list[str]) -> list[str]:
             f"{folder} holds no config.yaml of a run: ckpt_path must be "
             "<run>/checkpoints/last.ckpt, with the run's folder as train.py left it"
         )
-    from omegaconf import OmegaConf
+    from lightning_lazy.resume import read_settings
 
-    before = [str(text) for text in OmegaConf.load(recorded)]
+    before = [str(text) for text in read_settings(recorded, list)]
     now = [text for text in arguments if not text.startswith("ckpt_path=")]
     return [
         *before,

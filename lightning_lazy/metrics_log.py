@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.errors import InputError
-from lightning_lazy.replacing import replace_file
+from lightning_lazy.replacing import append_text, naming_refusals, replace_file
 from lightning_lazy.reporting import is_main_process
 
 FIXED_COLUMNS = ("step", "epoch")
@@ -23,7 +23,8 @@ class MetricsLog(Logger):
     Rows are appended and never changed; values that come in at the same step share a row. A metric
     that was not seen before becomes a column at the right end: the file is then written anew
     beside the old one and renamed into its place. `sync` is called before a checkpoint is made
-    visible, and `truncate` when a run continues from one, so that no row is lost or doubled.
+    visible, and `truncate` when a run continues from one, so that no row is lost or doubled. A disk
+    that is full or read-only raises an `InputError` and leaves whole rows.
 
     Args:
         folder: Folder of the run; made if it is not there.
@@ -89,7 +90,7 @@ class MetricsLog(Logger):
             return 0
         self._open()
         self._write_pending()
-        with self.path.open("ab") as file:
+        with naming_refusals(self.path), self.path.open("ab") as file:
             os.fsync(file.fileno())
         return self._rows
 
@@ -124,7 +125,8 @@ class MetricsLog(Logger):
 
     def _open(self) -> None:
         if not self._opened:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with naming_refusals(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self.path, _line(self._columns))
             self._opened = True
 
@@ -134,23 +136,23 @@ class MetricsLog(Logger):
             return
         self._open()
         new = [name for name in self._pending if name not in self._columns]
-        self._columns += new
-        line = _line([_text(self._pending.get(name)) for name in self._columns])
+        columns = self._columns + new
+        line = _line([_text(self._pending.get(name)) for name in columns])
         if new or self._in_file:
-            _replace(self.path, self._head() + line)
+            _replace(self.path, self._head(columns) + line)
         else:
-            with self.path.open("a", newline="") as file:
-                file.write(line)
+            append_text(self.path, line)
+        self._columns = columns
         self._rows += not self._in_file
         self._is_written = self._in_file = True
 
-    def _head(self) -> str:
+    def _head(self, columns: list[str]) -> str:
         """Return the header and the rows before the one in hand, padded to all columns."""
         with self.path.open(newline="") as file:
             rows = list(csv.reader(file))[1:]
         before = rows[:-1] if self._in_file else rows
-        padded = [row + [""] * (len(self._columns) - len(row)) for row in before]
-        return "".join(map(_line, [self._columns, *padded]))
+        padded = [row + [""] * (len(columns) - len(row)) for row in before]
+        return "".join(map(_line, [columns, *padded]))
 
 
 def _text(value: float | None) -> str:

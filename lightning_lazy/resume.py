@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from lightning_lazy.checkpoints import CONFIG_KEY
-from lightning_lazy.checks import check_number, check_period, check_size
 from lightning_lazy.errors import InputError
 from lightning_lazy.nested import leaves
 
 _MISSING = object()
+_NEEDED = ("state_dict", "optimizer_states", "loops", "callbacks")
 _REFUSED = {
     "alpha": "the model",
     "centering": "the model",
@@ -76,12 +78,32 @@ def resumed_config(folder: Path, new: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: The model, the data, the optimizer's class or the schedule would change.
     """
-    before = [str(text) for text in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+    before = [str(text) for text in read_settings(folder / ".hydra" / "overrides.yaml", list)]
     old = compose(HydraConfig.get().job.config_name, overrides=before)
-    base: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
-        OmegaConf.load(folder / "config.yaml")
-    )
+    base = read_settings(folder / "config.yaml", dict)
     return apply_changes(base, changes(plain_config(old), plain_config(new)))
+
+
+def read_settings(path: Path, kind: type) -> Any:
+    """Read a file of a run's settings into plain containers.
+
+    Args:
+        path: The file.
+        kind: ``list`` or ``dict``, what it must hold.
+
+    Raises:
+        InputError: It holds something else, or nothing.
+    """
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # what a damaged file raises depends on the byte that is wrong
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} can't be read ({reason}): start a new run") from error
+    if not isinstance(settings, kind) or (kind is dict and not settings):
+        raise InputError(
+            f"{path} must hold the settings of a run, got {settings!r}: start a new run"
+        )
+    return settings
 
 
 def record_overrides(folder: Path, task_overrides: list[str]) -> None:
@@ -100,9 +122,14 @@ def optimizer_changes(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) 
         InputError: The checkpoint was not written by ``train.py``, or the optimizer's state does
             not hold a hyper-parameter that is changed.
     """
-    if CONFIG_KEY not in checkpoint:
+    if not isinstance(checkpoint, Mapping) or CONFIG_KEY not in checkpoint:
         raise InputError(
             "the checkpoint holds no configuration: resume from one that train.py wrote"
+        )
+    missing = [name for name in _NEEDED if not checkpoint.get(name)]
+    if missing:
+        raise InputError(
+            f"the checkpoint holds no {', '.join(missing)}: resume from one that train.py wrote"
         )
     old, new = leaves(checkpoint[CONFIG_KEY]["optimizer"]), leaves(config["optimizer"])
     changed = {key: value for key, value in new.items() if old.get(key, _MISSING) != value}
@@ -114,22 +141,25 @@ def optimizer_changes(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) 
     return changed
 
 
-def check_knobs(config: DictConfig) -> None:
-    """Check the knobs that no constructor checks with a word about the knob.
+def check_weights(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+    """Check that a checkpoint's weights are those of a module, by their names and shapes.
 
     Raises:
-        InputError: One is out of range.
+        InputError: They belong to another model.
     """
-    check_number("lr", config.lr, zero=True)
-    for name in ("max_epochs", "max_steps"):
-        if config[name] != -1:
-            check_size(name, config[name])
-    if config.max_epochs == config.max_steps == -1:
-        raise InputError("max_epochs or max_steps must be above 0: the run would never end")
-    if check_size("seed", config.seed, minimum=0) >= 2**32:
-        raise InputError(f"seed must be below 2**32, got {config.seed}; choose a smaller seed")
-    check_period("every_n_steps", config.every_n_steps)
-    check_period("checkpoint_every_n_steps", config.checkpoint_every_n_steps)
+    own = {name: tuple(value.shape) for name, value in module.named_parameters()}
+    saved = {
+        name: tuple(value.shape)
+        for name, value in checkpoint["state_dict"].items()
+        if torch.is_tensor(value)
+    }
+    for name, shape in own.items():
+        if saved.get(name) != shape:
+            raise InputError(
+                f"the checkpoint is that of another model: {name} has shape {list(shape)} in this "
+                f"one, got {list(saved[name]) if name in saved else 'none'}: resume from a "
+                "checkpoint of this run"
+            )
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -151,7 +181,9 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
         config.data.flatten = "in_features" in config.model
     if config.linearize and "activation_stability" in config.callbacks:
         config.callbacks.activation_stability = None
-    if config.every_n_steps is not None:
+    if config.every_n_steps is not None or isinstance(
+        config.trainer.get("val_check_interval"), int
+    ):
         OmegaConf.update(config, "trainer.check_val_every_n_epoch", None, force_add=True)
     plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
         config, resolve=True, throw_on_missing=True

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_lazy.checkpoints import CONFIG_KEY, prepare_checkpoint, write_checkpoint
+from lightning_lazy.checkpoints import (
+    CONFIG_KEY,
+    LAST,
+    PREVIOUS,
+    check_undamaged,
+    forget_batch_in_flight,
+    prepare_checkpoint,
+    rescale_lr,
+    write_checkpoint,
+)
 from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
-from lightning_lazy.replacing import put_in_place, replace_file
+from lightning_lazy.replacing import beside, naming_refusals, put_in_place, replace_file
 from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
 from lightning_lazy.summary import describe_environment, summarize
 
@@ -24,6 +33,9 @@ class RunFiles(pl.Callback):
     batch starts, so that the validation and the rows of the last step belong to them. A resumed
     run restores the random number generators and cuts `MetricsLog` back to the rows that the
     checkpoint knows of: it continues bit for bit.
+
+    The checkpoint before the last one is kept as ``previous.ckpt``, in case that the last one gets
+    damaged. While a third one is written, they take three times the room of one.
 
     Args:
         folder: Folder of the run.
@@ -53,6 +65,7 @@ class RunFiles(pl.Callback):
         self._due = False
         self._between_batches = False
         self._at_end = False  # the last checkpoint waits for its place
+        self._last_is_good = False  # last.ckpt is this run's, and was written or read whole
         self._restored: dict[str, Any] | None = None
         self._seconds_before = 0.0
         self._started = 0.0
@@ -60,13 +73,33 @@ class RunFiles(pl.Callback):
     @property
     def checkpoint_path(self) -> Path:
         """Where the last checkpoint is."""
-        return self.folder / "checkpoints" / "last.ckpt"
+        return self.folder / "checkpoints" / LAST
+
+    @property
+    def _previous_path(self) -> Path:
+        return self.folder / "checkpoints" / PREVIOUS
+
+    @property
+    def _keep_as(self) -> Path | None:
+        """Where the last checkpoint goes when the next takes its place.
+
+        It is dropped where it is not this run's, or where the run goes on from the previous one
+        since it is damaged.
+        """
+        return self._previous_path if self._last_is_good else None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the folders and give the metrics log its clock."""
+        """Make the folders and give the metrics log its clock.
+
+        Raises:
+            InputError: The folder can't be written.
+        """
         self._started = time.monotonic()
         if trainer.is_global_zero:
-            self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+            with naming_refusals(self.checkpoint_path):
+                self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+                beside(self.checkpoint_path).touch()
+                beside(self.checkpoint_path).unlink()
 
         def clock() -> tuple[int, float]:
             return trainer.global_step, trainer.global_step / steps_per_epoch(trainer)
@@ -77,6 +110,8 @@ class RunFiles(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue where the checkpoint was taken; nothing draws random numbers after this."""
         if self._restored is None:
+            if trainer.is_global_zero:  # of an older run in this folder, if any
+                self._previous_path.unlink(missing_ok=True)
             return
         states = self._restored["random"]
         set_random_state(states[trainer.global_rank % len(states)])
@@ -91,8 +126,9 @@ class RunFiles(pl.Callback):
         if self._due:
             self._due = False
             self._between_batches = True
-            write_checkpoint(trainer, self.checkpoint_path)
+            write_checkpoint(trainer, self.checkpoint_path, self._keep_as)
             self._between_batches = False
+            self._last_is_good = True
 
     def on_train_batch_end(
         self,
@@ -137,8 +173,8 @@ class RunFiles(pl.Callback):
         if self._at_end:
             for log in logs:
                 log.sync()
-            put_in_place(self.checkpoint_path)
-            self._at_end = False
+            put_in_place(self.checkpoint_path, self._keep_as)
+            self._at_end, self._last_is_good = False, True
         if not logs:
             return
         summary = {
@@ -162,7 +198,7 @@ class RunFiles(pl.Callback):
         rows = [log.sync() for log in _metrics_logs(trainer)]
         checkpoint["callbacks"][self.state_key]["rows"] = rows[0] if rows else 0
         if self._between_batches:
-            _forget_batch_in_flight(checkpoint)
+            forget_batch_in_flight(checkpoint)
         if self.config is not None:
             checkpoint[CONFIG_KEY] = dict(self.config)
 
@@ -174,13 +210,21 @@ class RunFiles(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Change the optimizer's hyper-parameters in the state that will be restored."""
+        """Note where the run goes on from; change the optimizer's hyper-parameters in its state.
+
+        Raises:
+            InputError: Bytes of the checkpoint have changed, which Lightning does not notice.
+        """
+        origin = Path(str(trainer.ckpt_path))
+        if origin.is_file():
+            check_undamaged(origin)
+        self._last_is_good = origin.resolve() == self.checkpoint_path.resolve()
         groups = checkpoint["optimizer_states"][0]["param_groups"]
         for key, value in self.optimizer_overrides.items():
             for number, group in enumerate(groups):
                 if key == "lr":
                     lr = value * group.get("lr_factor", 1.0)
-                    _rescale_lr(group, number, checkpoint["lr_schedulers"], lr)
+                    rescale_lr(group, number, checkpoint["lr_schedulers"], lr)
                 else:
                     group[key] = value
 
@@ -190,28 +234,3 @@ class RunFiles(pl.Callback):
 
 def _metrics_logs(trainer: pl.Trainer) -> list[MetricsLog]:
     return [logger for logger in trainer.loggers if isinstance(logger, MetricsLog)]
-
-
-def _forget_batch_in_flight(checkpoint: dict[str, Any]) -> None:
-    """Take back the count of the batch that was fetched when the checkpoint was taken.
-
-    Lightning counts it again after a resume, and every period that counts batches, such as
-    ``val_check_interval`` across epochs, would be one batch early from then on.
-    """
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    for counts in (progress["total"], progress["current"]):
-        counts["ready"] = counts["completed"]
-
-
-def _rescale_lr(
-    group: dict[str, Any], number: int, schedulers: list[dict[str, Any]], lr: float
-) -> None:
-    """Set a group's base learning rate to ``lr``, whatever the schedule has made of the old one."""
-    ratio = lr / group.get("initial_lr", group["lr"])
-    group["lr"] *= ratio
-    if "initial_lr" in group:
-        group["initial_lr"] = lr
-    for scheduler in schedulers:
-        for key in ("base_lrs", "_last_lr"):
-            if key in scheduler:
-                scheduler[key][number] *= ratio

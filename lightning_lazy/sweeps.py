@@ -38,7 +38,7 @@ class SweepFigure(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note the sweep's folder: after a failure Hydra does not call `on_multirun_end`."""
         figure = config.get("sweep_figure")
-        if figure is not None:
+        if isinstance(figure, DictConfig):  # the cells refuse anything else
             SweepFigure._pending = (
                 Path(config.hydra.sweep.dir),
                 OmegaConf.to_container(figure, resolve=True),  # type: ignore[assignment]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +17,21 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import accepts, build, build_module
 from lightning_lazy.checkpoints import read_checkpoint
+from lightning_lazy.config_checks import check_config, check_figures, check_trainer
 from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.data.memory import MemoryDataModule
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
 from lightning_lazy.laziness import undisturbed
+from lightning_lazy.nested import leaves
+from lightning_lazy.processes import (
+    TogetherToTheEnd,
+    finished_in_spite_of_aborts,
+    refuse_subprocesses,
+)
 from lightning_lazy.reporting import is_main_process
 from lightning_lazy.resume import (
-    check_knobs,
+    check_weights,
     optimizer_changes,
     plain_config,
     record_overrides,
@@ -47,17 +53,20 @@ def train(config: DictConfig) -> None:
     Raises:
         InputError: The configuration can't be run.
     """
-    check_knobs(config)
+    check_config(config)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     ckpt_path = config.ckpt_path
-    changed = {}
+    changed, checkpoint = {}, None
     if ckpt_path is None:
         plain = plain_config(config)
     else:
         plain = resumed_config(folder, config)
         if plain.get("stacked") is None:
-            changed = optimizer_changes(read_checkpoint(ckpt_path), plain)
+            checkpoint = read_checkpoint(ckpt_path)
+            changed = optimizer_changes(checkpoint, plain)
+    check_figures(plain)
+    check_trainer(plain["trainer"])
     in_sweep = hydra.mode is RunMode.MULTIRUN
     if in_sweep:
         refuse_subprocesses(plain["trainer"])
@@ -71,7 +80,9 @@ def train(config: DictConfig) -> None:
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
     with _default_dtype(plain["trainer"].get("precision")):
         module = build_module(plain)
-    _check_optimizer(module)
+    if checkpoint is not None:
+        check_weights(checkpoint, module)
+    _check_optimizer(module, plain)
     _check_shapes(module, data, plain["trainer"].get("precision"))
     if plain.get("stacked") is not None:
         _train_grid(plain, folder, data, in_sweep)
@@ -86,31 +97,8 @@ def train(config: DictConfig) -> None:
         config=plain,
         optimizer_overrides=changed,
     )
-    _fit(_trainer(plain, folder, files), module, data, ckpt_path)
+    _fit(_trainer(plain, folder, files), module, data, ckpt_path, folder)
     _report(folder, in_sweep)
-
-
-def refuse_subprocesses(trainer: dict[str, Any]) -> None:
-    """Refuse a strategy that starts train.py anew for every device inside a multirun.
-
-    Each such process would run the whole multirun again, in a second folder.
-
-    Raises:
-        InputError: The strategy launches subprocesses.
-    """
-    strategy = trainer.get("strategy", "auto")
-    name = strategy if isinstance(strategy, str) else str(strategy.get("_target_"))
-    several = trainer.get("devices", "auto") not in (1, "1", "auto") or (
-        trainer.get("devices", "auto") == "auto" and torch.cuda.device_count() > 1
-    )
-    in_process = any(word in name for word in ("spawn", "fork", "notebook", "single"))
-    launched = "LOCAL_RANK" in os.environ
-    if several and not in_process and not launched:
-        raise InputError(
-            f"trainer.strategy={name} on several devices can't run inside a multirun, since it "
-            "starts train.py again for every device: use trainer.strategy=ddp_spawn, or one run "
-            "at a time"
-        )
 
 
 def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
@@ -118,6 +106,8 @@ def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
     data = build(plain["data"])
     if is_main_process():
         data.prepare_data()
+    # stderr is for errors; which images there are stands in config.yaml.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     data.setup("fit")
     for key in ("in_features", "in_channels", "image_size", "outputs"):
         if key in plain["model"] and plain["model"][key] is None:
@@ -142,6 +132,9 @@ def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) 
         raise InputError("a grid has constant learning rates: use schedule=constant")
     if plain["batch_size"] != "full":
         raise InputError("a grid is trained on all images at once: use batch_size=full")
+    for name in ("mixup", "patches"):
+        if plain["data"].get(name) is not None:
+            raise InputError(f"a grid sees the same images in every step: use data.{name}=null")
 
     def net(**knobs: Any) -> torch.nn.Module:
         made = build(plain["model"], **knobs)
@@ -151,7 +144,13 @@ def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) 
     grid.config = plain
     endless = {"max_epochs": -1, "max_steps": -1, "limit_val_batches": 0}
     settings = {**plain, "trainer": {**plain["trainer"], **endless}}
-    _fit(_trainer(settings, folder, None), grid, data, None)
+    trainer = _trainer(settings, folder, None)
+    if trainer.world_size > 1:  # said here, since the net's maker can't go to other processes
+        raise InputError(
+            f"a grid must run on one device, got {trainer.world_size}: start a process for each, "
+            "with stacked.shard=1/2 and stacked.shard=2/2"
+        )
+    _fit(trainer, grid, data, None, folder)
     _report(folder, in_sweep)
 
 
@@ -162,11 +161,11 @@ def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -> pl.
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     loggers = []
-    for node in plain["logger"].values():
+    for node in filter(None, plain["logger"].values()):
         own = {key: str(folder) for key in ("folder", "save_dir") if accepts(node["_target_"], key)}
         loggers.append(build({**own, **{k: v for k, v in node.items() if v is not None}}))
     for logger in loggers:
-        logger.log_hyperparams(plain)
+        _start_logger(logger, plain)
     figures = RunFigures(str(folder), plain["figures"])
     shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
     trainer: pl.Trainer = build(
@@ -175,13 +174,31 @@ def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -> pl.
             "default_root_dir": str(folder),
             **plain["trainer"],
         },
-        callbacks=[*([] if files is None else [files]), *callbacks, figures],
+        callbacks=[*([] if files is None else [files]), *callbacks, figures, TogetherToTheEnd()],
         logger=loggers,
     )
     return trainer
 
 
-def _fit(trainer: pl.Trainer, module: Any, data: Any, ckpt_path: str | None) -> None:
+def _start_logger(logger: Any, plain: dict[str, Any]) -> None:
+    """Log the configuration, with which loggers open their run.
+
+    Raises:
+        InputError: It can't be opened: its settings are wrong, or a service asks for a login.
+    """
+    try:
+        logger.log_hyperparams(plain)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{type(logger).__name__} can't be started ({reason}): change its settings in logger, "
+            "or leave it out"
+        ) from error
+
+
+def _fit(trainer: pl.Trainer, module: Any, data: Any, ckpt_path: str | None, folder: Path) -> None:
     """Fit, and end what would otherwise run on into the next run of a multirun."""
     try:
         with warnings.catch_warnings():
@@ -189,7 +206,8 @@ def _fit(trainer: pl.Trainer, module: Any, data: Any, ckpt_path: str | None) -> 
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+            with finished_in_spite_of_aborts(folder):
+                trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     finally:
         _finish_wandb(trainer)
 
@@ -214,14 +232,22 @@ def _default_dtype(precision: Any) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _check_optimizer(module: Any) -> None:
+def _check_optimizer(module: Any, plain: dict[str, Any]) -> None:
     """Say before training starts what the optimizer or the schedule does not accept."""
     try:
         module.configure_optimizers()
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"can't build the optimizer or its schedule: {error}") from error
+        given = ", ".join(
+            f"{part}.{path}={value}"
+            for part in ("optimizer", "schedule")
+            for path, value in leaves(plain.get(part) or {}).items()
+            if path and path[0] != "_"
+        )
+        raise InputError(
+            f"can't build the optimizer or its schedule: {error}; change one of {given}"
+        ) from error
 
 
 def _check_shapes(module: Any, data: Any, precision: Any) -> None:

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from trainers import QUIET
 
-from lightning_lazy import InputError, ScaledLightningModule, load_checkpoint, read_checkpoint
+from lightning_lazy import (
+    InputError,
+    RunFiles,
+    ScaledLightningModule,
+    load_checkpoint,
+    read_checkpoint,
+)
 from lightning_lazy.build import SAFE_PREFIXES, build
+from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import SquaredLoss
 from lightning_lazy.models import TwoLayerNet
 
@@ -99,3 +107,22 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     torch.save({"path": Path("x")}, tmp_path / "object.ckpt")
     with pytest.raises(InputError, match="can't be read as a checkpoint"):
         read_checkpoint(tmp_path / "object.ckpt")
+
+
+def test_the_last_batch_of_an_epoch_is_not_left_out_where_a_validation_came_before(
+    tmp_path: Path,
+) -> None:
+    def fit(**arguments: object) -> pl.Trainer:
+        module = ScaledLightningModule(
+            TwoLayerNet(64, 3, 10), SquaredLoss(), partial(torch.optim.SGD, lr=0.1)
+        )
+        data = ImageDataModule("digits", n_train=60, n_val=20, batch_size=20)
+        files = RunFiles(str(tmp_path), every_n_steps=2)
+        trainer = pl.Trainer(**QUIET, max_epochs=1, val_check_interval=1, callbacks=[files])
+        trainer.fit(module, datamodule=data, weights_only=True, **arguments)
+        return trainer
+
+    assert fit().global_step == 3
+    before_the_third = tmp_path / "checkpoints/previous.ckpt"
+    assert read_checkpoint(before_the_third)["global_step"] == 2
+    assert fit(ckpt_path=before_the_third).global_step == 3

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_lazy import read_checkpoint
+from lightning_lazy import InputError, read_checkpoint
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None
 
     path = tmp_path / "last.ckpt"
     torch.save({"good": 1}, path)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         write_checkpoint(FullDisk(), path)  # type: ignore[arg-type]
     assert read_checkpoint(path) == {"good": 1}
     shutil.rmtree(tmp_path)

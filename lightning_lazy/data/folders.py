@@ -143,6 +143,11 @@ def _scan(split: Path) -> tuple[list[str], list[Path], Tensor]:
         found = sorted(
             file for file in (split / name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
         )
+        if not found:
+            raise InputError(
+                f"expected images in {split / name}, got none: add some, or remove the folder of "
+                "this class from every split"
+            )
         files += found
         labels += [label] * len(found)
     if not files:

@@ -29,6 +29,7 @@ from lightning_lazy.data.sources import (
 )
 from lightning_lazy.data.subsets import ClassName, Task, draw_subset, make_task
 from lightning_lazy.data.transforms import Normalize, Transform, channel_moments
+from lightning_lazy.errors import InputError
 
 
 class ImageDataModule(MemoryDataModule):
@@ -209,6 +210,11 @@ class ImageDataModule(MemoryDataModule):
             options.check_count(name, getattr(self, name), least=0)
         if self.mixup is not None:
             check_number("mixup", self.mixup)
+        if not isinstance(self.patches, Patches | None):
+            raise InputError(
+                f"patches must be lightning_lazy.data.Patches or None, got {self.patches!r}; see "
+                "data=cifar10_patches"
+            )
 
     def _source(self) -> Source:
         if self.path is not None:  # there for "folder" only, see `check_path`
@@ -236,7 +242,12 @@ class ImageDataModule(MemoryDataModule):
 
     def _make_transform(self, source: Source) -> Transform:
         images, mean, std = self.train_set.images, source.mean, source.std
-        channels = images.shape[1]
+        channels, *sides = images.shape[1:]
+        if self.augment and self.padding_mode == "reflect" and self.padding >= min(sides):
+            raise InputError(
+                f"expected padding below {min(sides)}, the side of an image, with padding_mode="
+                f"reflect, got {self.padding}: lower it, or use padding_mode=zeros"
+            )
         if self.mean is not None and self.std is not None:
             mean = options.per_channel("mean", self.mean, channels)
             std = options.per_channel("std", self.std, channels)

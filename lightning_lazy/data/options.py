@@ -1,6 +1,8 @@
 """Checks of a datamodule's arguments that need no data."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 from lightning_lazy.errors import InputError
 
@@ -37,6 +39,7 @@ def check_moments(normalize: str, mean: Number | None, std: Number | None) -> No
         return
     if normalize != "standardize":
         raise InputError(f"expected no mean and std with normalize={normalize}: leave them out")
+    per_channel("mean", mean or 0.0, None)
     if min(per_channel("std", std, None)) <= 0:
         raise InputError(f"expected std above 0, got {std}")
 
@@ -53,12 +56,15 @@ def per_channel(name: str, value: Number, channels: int | None) -> tuple[float, 
         The numbers.
 
     Raises:
-        InputError: Where a list has another length.
+        InputError: Where a list has another length, or holds what is no finite number.
     """
-    if not isinstance(value, Sequence):
-        return (float(value),) * (channels or 1)
-    if not value or len(value) != (channels or len(value)):
+    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    finite = all(isinstance(number, Real) and math.isfinite(number) for number in numbers)
+    fits = len(numbers) == (channels or len(numbers)) or numbers is not value
+    if not (numbers and finite and fits):
         raise InputError(
-            f"expected {name} to be one number or {channels or 'more'}, one a channel, got {value}"
+            f"expected {name} to be one number or {channels or 'more'}, one a channel, got "
+            f"{value!r}"
         )
-    return tuple(float(number) for number in value)
+    repeated = 1 if numbers is value else channels or 1
+    return tuple(float(number) for number in numbers) * repeated

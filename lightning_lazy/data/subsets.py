@@ -123,7 +123,7 @@ def _groups(
     classes: Sequence[ClassName] | None,
     binary: bool | Sequence[Sequence[ClassName]],
 ) -> list[list[int]]:
-    if isinstance(classes, str):
+    if classes is not None and not _is_list(classes):
         raise InputError(f"expected a list of classes, got {classes!r}: write [{classes}]")
     chosen = range(len(class_names)) if classes is None else classes
     single = [_class_number(name, class_names) for name in chosen]

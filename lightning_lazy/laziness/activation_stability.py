@@ -75,8 +75,11 @@ def activation_modules(
     with ``pooling`` also if it is an `nn.MaxPool2d`.
 
     Raises:
-        InputError: There is none, as in nets that call functions such as ``F.relu``, or no pooling.
+        InputError: There is none, as in nets that call functions such as ``F.relu``, or no pooling;
+            or ``types`` holds other things than classes.
     """
+    if not all(isinstance(kind, type) for kind in types):
+        raise InputError(f"types must be classes of modules, got {list(types)}; pass nn.ReLU, say")
     frozen = tuple(
         name + "." for name, part in module.named_modules() if isinstance(part, FrozenReference)
     )
@@ -180,7 +183,8 @@ def activation_patterns(
                 "batch_size that takes the probe set in one batch"
             )
     bits = {name: torch.cat(parts) for name, parts in recorder.bits.items()}
-    return Patterns(bits, recorder.units)
+    # One that was called with no samples is as one that was not called.
+    return Patterns({name: rows for name, rows in bits.items() if len(rows)}, recorder.units)
 
 
 def count_changes(first: Patterns, second: Patterns) -> dict[str, tuple[int, int]]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from lightning_lazy.random_state import same_random_state_after
@@ -13,6 +14,7 @@ from lightning_lazy.stacked.grid import Grid
 from lightning_lazy.stacked.stack import Batch, Task
 
 
+@torch.no_grad()
 def describe(
     grid: Grid,
     schedule: Schedule,
@@ -24,8 +26,9 @@ def describe(
 ) -> dict[str, Any]:
     """Return plain containers that are equal for two runs of one grid, and as json knows them.
 
-    Data are told apart by their shape, labels and mean size of the inputs, which are the same on
-    every machine.
+    Data are told apart by their shape, labels and mean size of the inputs, nets by how they are
+    printed and the mean size of their first weights, losses by how they are printed and a value,
+    which are the same on every machine.
 
     Args:
         grid: The grid, all its shards.
@@ -39,7 +42,9 @@ def describe(
     for y in (task.y, *(y for _, y in test)):
         labels.update(str(y.double().cpu().tolist()).encode())
     with same_random_state_after():
-        made = repr(net(**dict(grid.cells[0].knobs)))
+        torch.manual_seed(grid.cells[0].seed)
+        made = net(**dict(grid.cells[0].knobs)).to(task.x.device, task.x.dtype).eval()
+        shape = made(task.x[:2]).shape[1:]
     description = {
         "axes": grid.axes,
         "steps": schedule.steps,
@@ -48,12 +53,28 @@ def describe(
         "centering": task.centering,
         "hessian": hessian,
         "loss": repr(task.loss) if isinstance(task.loss, nn.Module) else _name(task.loss),
-        "net": made,
+        "loss_of_example": f"{_example_loss(task, shape):.4g}",
+        "net": repr(made),
         "dtype": str(task.x.dtype).removeprefix("torch."),
         "inputs": [*task.x.shape, f"{float(task.x.double().abs().mean()):.6g}"],
         "labels": labels.hexdigest()[:16],
+        "weights": f"{_mean_size(made):.6g}",
     }
     return json.loads(json.dumps(description))
+
+
+def _example_loss(task: Task, shape: torch.Size) -> float:
+    """Return ℓ of outputs between −2 and 2, one after another, on the targets."""
+    samples = len(task.x)
+    outputs = torch.linspace(-2, 2, samples * shape.numel()).to(task.x)
+    return float(task.loss(outputs.view(samples, *shape), task.y))
+
+
+def _mean_size(net: nn.Module) -> float:
+    """Return the mean size of a net's parameters."""
+    parameters = [p.double() for p in net.parameters()]
+    total = sum(p.numel() for p in parameters)
+    return sum(float(p.abs().sum()) for p in parameters) / total if total else 0.0
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -178,15 +178,22 @@ def _check_same(
     key = different[0]
     what = f"shard {old[key]}" if key == "shard" else "another grid"
     where = "this run" if other is None else str(other)
+    first, second = _short(old.get(key), new.get(key))
     raise InputError(
-        f"{folder} holds the results of {what} ({key} is {_short(old.get(key))}, in {where} "
-        f"{_short(new.get(key))}): give each grid and each shard a folder of its own"
+        f"{folder} holds the results of {what} ({key} is {first}, in {where} {second}): give each "
+        "grid and each shard a folder of its own"
     )
 
 
-def _short(value: Any) -> str:
-    text = " ".join(json.dumps(value, ensure_ascii=False).split())
-    return text if len(text) <= 60 else text[:57] + "…"
+def _short(*values: Any) -> list[str]:
+    """Return values as texts of some 60 letters, from shortly before they differ."""
+    texts = [" ".join(json.dumps(value, ensure_ascii=False).split()) for value in values]
+    first = max(0, len(os.path.commonprefix(texts)) - 30) if max(map(len, texts)) > 60 else 0
+    shown = [text[first : first + 60] for text in texts]
+    return [
+        "…" * (first > 0) + part + "…" * (len(text) > first + 60)
+        for part, text in zip(shown, texts, strict=True)
+    ]
 
 
 def _read_table(folder: Path) -> "pd.DataFrame":

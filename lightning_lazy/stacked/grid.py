@@ -63,9 +63,10 @@ class Grid:
 
     Args:
         axes: Values by name: a list, a single value, or ``low:high:count``, so many values at equal
-            ratios with both ends, such as ``1e-4:1e4:9``. Names are ``lr``, ``alpha``, ``l2``,
-            ``seed`` and ``optimizer``, which have the values of a plain run if they are left out;
-            any other name is a keyword argument of the net, such as ``width``.
+            ratios with both ends, such as ``1e-4:1e4:9``; integers if all are whole. Names are
+            ``lr``, ``alpha``, ``l2``, ``seed`` and ``optimizer``, which have the values of a plain
+            run if they are left out; any other name is a keyword argument of the net, such as
+            ``width``.
 
     Attributes:
         axes: The values of all axes, in the order of the cells.
@@ -147,7 +148,9 @@ def _spaced(name: str, text: str) -> list[Any]:
         check_number(f"axes.{name}", end)
     check_size(f"the count of axes.{name}", last + 1, minimum=2)
     ratio = ends[1] / ends[0]
-    return [float(f"{ends[0] * ratio ** (place / last):.12g}") for place in range(last + 1)]
+    values = [float(f"{ends[0] * ratio ** (place / last):.12g}") for place in range(last + 1)]
+    whole = all(value.is_integer() for value in values)  # as widths and seeds must be
+    return list(map(int, values)) if whole else values
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -157,6 +160,11 @@ def _checked(name: str, value: Any) -> Any:
     if name == "seed":
         return check_size("axes.seed", value, minimum=0)
     if name not in _DEFAULTS:
+        if not isinstance(value, int | float | str | None):
+            raise InputError(
+                f"axes.{name} must have numbers, words, true or false, got {value!r}; give the "
+                "net an argument of that kind"
+            )
         return value
     number = check_number(f"axes.{name}", value, zero=name == "l2")
     if name == "alpha" and not 1e-150 <= number <= 1e150:

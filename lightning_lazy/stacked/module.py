@@ -207,6 +207,11 @@ class StackedGrid(pl.LightningModule):
             )
         if getattr(getattr(self.trainer, "datamodule", None), "augment", False):
             raise InputError("a grid sees the same images in every step: use data.augment=false")
+        if "mixed" in str(self.trainer.precision):
+            raise InputError(
+                f"a grid is computed in one precision, got precision={self.trainer.precision}: use "
+                "32-true or 64-true"
+            )
         x, y = batch
         self._check_scales(x.dtype)
         task = Task(x, y, self.loss, self.centering)

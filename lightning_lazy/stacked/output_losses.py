@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lightning_lazy.losses import SoftHingeLoss
 from lightning_lazy.models.activations import SOFTPLUS_THRESHOLD
+from lightning_lazy.stacked.refusing import refusing_unstackable
 
 LossFunction = nn.Module | Callable[[Tensor, Tensor], Tensor]
 
@@ -81,7 +82,11 @@ class StackedLoss:
     """
 
     def __init__(self, loss: LossFunction, targets: Tensor) -> None:
-        self._values = vmap(lambda output: loss(output.T, targets))
+        self._loss, self._targets = loss, targets
+
+    def _values(self, outputs: Tensor) -> Tensor:
+        with refusing_unstackable(f"the loss {type(self._loss).__name__}"):
+            return vmap(lambda output: self._loss(output.T, self._targets))(outputs)
 
     @torch.no_grad()
     def values(self, outputs: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vmap
 
 from lightning_lazy.curvature.functional import has_batch_norm, trained_parameters
-from lightning_lazy.errors import InputError
 from lightning_lazy.scaling import ScaledModel
+from lightning_lazy.stacked.refusing import refusing_unstackable
 from lightning_lazy.stacked.stack import Task, Tensors, stacked
 
 
@@ -73,7 +73,8 @@ class VmappedStack:
         with torch.enable_grad():
             leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
             total = (self._losses(leaves, self.fixed) / self._alpha).sum()
-            parts = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+            with refusing_unstackable(type(self._nets[0]).__name__):
+                parts = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, parts, strict=True))
 
     @torch.no_grad()
@@ -118,16 +119,8 @@ class VmappedStack:
         return self._vmapped(one, trained, fixed, self._alpha, *references)
 
     def _vmapped(self, function: Any, *arguments: Any) -> Tensor:
-        try:
+        with refusing_unstackable(type(self._nets[0]).__name__):
             return vmap(function)(*arguments)
-        except (RuntimeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "vmap" not in str(error):
-                raise
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"cells of {type(self._nets[0]).__name__} can't be stacked ({reason}): train them "
-                "one by one, in a multirun of single runs"
-            ) from error
 
 
 def scaled(net: nn.Module, task: Task, alpha: float = 1.0) -> ScaledModel:

@@ -14,8 +14,11 @@ import pytorch_lightning as pl
 import torch
 from cells import SameBatch, alone, deviation, labels, module_of, nets_of, on_sphere, together
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 from trainers import QUIET
 
+from lightning_lazy import InputError
 from lightning_lazy.losses import CrossEntropyLoss, LogisticLoss, SoftHingeLoss, SquaredLoss
 from lightning_lazy.models import FullyConnected, LewkowyczCNN, TwoLayerNet
 from lightning_lazy.scaling import Centering
@@ -211,11 +214,36 @@ def test_the_softplus_neither_overflows_nor_turns_linear_too_early() -> None:
     ) < 1e-14  # fmt: skip
 
 
-def test_a_net_with_dropout_is_refused_in_one_line() -> None:
-    from lightning_lazy import InputError
+class Recomputed(nn.Module):
+    """Its pass forward can be vmapped, its pass back can't."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = checkpoint(torch.tanh, x, use_reentrant=False)
+        return output
+
+
+@pytest.mark.parametrize("part", [nn.Dropout(0.5), spectral_norm(nn.Linear(4, 4)), Recomputed()])
+def test_a_net_that_can_t_be_vmapped_is_refused_in_one_line(part: nn.Module) -> None:
     task = HINGE._replace(centering="none")
     cells = Grid({"lr": 0.1}).cells
-    nets = [nn.Sequential(nn.Linear(D, 4), nn.Dropout(0.5), nn.Linear(4, K)).double()]
+    nets = [nn.Sequential(nn.Linear(D, 4), part, nn.Linear(4, K)).double()]
     with pytest.raises(InputError, match="can't be stacked .* in a multirun of single runs"):
         together(cells, nets, task, 2)
+
+
+@pytest.mark.parametrize("kind", [TwoLayerStack, VmappedStack])
+def test_a_loss_that_can_t_be_vmapped_is_refused_in_one_line(kind: Any) -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return output.square().mean() * (1.0 if float(output.mean()) < 1 else 2.0)
+
+    cells = Grid({"lr": 0.1}).cells
+    nets = nets_of(cells, partial(TwoLayerNet, D, H, K), torch.float64)
+    with pytest.raises(InputError, match="can't be stacked .* in a multirun of single runs"):
+        together(cells, nets, HINGE._replace(loss=loss), 2, kind)
+
+
+def test_a_fault_of_the_net_is_not_taken_for_one_of_stacking() -> None:
+    cells = Grid({"lr": 0.1}).cells
+    nets = [nn.Sequential(nn.Linear(D, 4), nn.Linear(5, K)).double()]
+    with pytest.raises(RuntimeError, match="Expected size"):
+        together(cells, nets, HINGE._replace(centering="none"), 2)

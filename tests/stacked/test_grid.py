@@ -27,6 +27,13 @@ def test_a_range_has_equal_ratios_and_round_numbers() -> None:
     assert grid.axes["alpha"] == [2.0]
 
 
+def test_a_range_of_whole_numbers_is_one_of_integers_as_widths_and_seeds_must_be() -> None:
+    grid = Grid({"width": "10:1000:3", "seed": "1:4:3", "tau": "0.1:10:3"})
+    assert grid.axes["width"] == [10, 100, 1000]
+    assert all(isinstance(value, int) for value in grid.axes["width"] + grid.axes["seed"])
+    assert grid.axes["tau"] == [0.1, 1.0, 10.0]
+
+
 def test_what_is_left_out_has_the_value_of_a_plain_run() -> None:
     (cell,) = Grid({}).cells
     assert (cell.optimizer, cell.seed, cell.l2, cell.alpha, cell.lr) == ("sgd", 0, 0.0, 1.0, 1.0)
@@ -55,6 +62,7 @@ def test_shards_hold_every_cell_once_and_mix_the_grid() -> None:
         ({"lr": []}, r"axes.lr must have a value, got an empty list"),
         ({"lr": [1, 1.0]}, r"axes.lr has the value 1.0 twice; drop one"),
         ({"l2": [-0.1]}, r"axes.l2 must be finite and at least 0"),
+        ({"sizes": [[3], [4]]}, r"axes.sizes must have numbers, words, true or false, got \[3\]"),
         ({"seed": [0.5]}, r"axes.seed must be an integer of at least 0"),
         ({"optimizer": ["lion"]}, r"axes.optimizer must be one of sgd, momentum, rmsprop"),
     ],

@@ -16,6 +16,7 @@ import torch
 from cells import module_of, nets_of
 from grids import AXES, CELL_BYTES, TEST, TRAIN, WIDTH, cells_of, digits, fit, make_grid
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from trainers import QUIET
 
 from lightning_lazy import InputError, MetricsLog, read_checkpoint
@@ -345,6 +346,8 @@ def test_another_grid_or_shard_in_one_folder_is_refused_and_nothing_lost(tmp_pat
         ({"axes": axes, "eps": 1e-6}, r"another grid \(eps is 1e-08, in this run 1e-06\)"),
         ({"axes": axes, "loss": SoftHingeLoss(beta=5)}, r"another grid \(loss is "),
         ({"axes": axes, "net": partial(TwoLayerNet, 64, 7, 10)}, r"another grid \(net is "),
+        # Printed alike: other first weights, another function.
+        ({"axes": axes, "net": partial(TwoLayerNet, 64, WIDTH, 10, init="unit")}, "weights is "),
         ({"axes": axes, "shard": "1/2"}, r"results of shard 1/1 \(shard is .*, in this run .1/2"),
     ):
         with pytest.raises(InputError, match=message):
@@ -352,6 +355,19 @@ def test_another_grid_or_shard_in_one_folder_is_refused_and_nothing_lost(tmp_pat
     with pytest.raises(InputError, match=r"another grid \((inputs|labels) is "):
         fit(make_grid(tmp_path, axes=axes), digits(subset_seed=1))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_losses_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    # Partial functions have no names of their own.
+    fit(make_grid(tmp_path, loss=partial(cross_entropy, label_smoothing=0.1)))
+    with pytest.raises(InputError, match=r"another grid \(loss_of_example is "):
+        fit(make_grid(tmp_path, loss=partial(cross_entropy, label_smoothing=0.2)))
+
+
+def test_what_differs_of_long_descriptions_is_shown(tmp_path: Path) -> None:
+    fit(make_grid(tmp_path))
+    with pytest.raises(InputError, match=r'"lr": \[0.01, .*in this run ….*"lr": \[0.5\]}\)'):
+        fit(make_grid(tmp_path, axes=AXES | {"lr": 0.5}))
 
 
 def test_tables_of_two_grids_are_not_merged(tmp_path: Path) -> None:
@@ -400,6 +416,12 @@ def test_a_budget_too_small_for_one_cell_is_said_to_be(tmp_path: Path) -> None:
 def test_a_scale_that_single_precision_can_t_square_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"axes.alpha has 1e\+30, .* in float32.*trainer=float64"):
         fit(make_grid(tmp_path, axes={"alpha": [1.0, 1e30]}), precision="32-true")
+
+
+def test_mixed_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="in one precision, got precision=bf16-mixed: use 32-true"):
+        fit(make_grid(tmp_path), precision="bf16-mixed")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_full_batch_is_refused(tmp_path: Path) -> None:

@@ -88,6 +88,29 @@ def test_an_unfinished_grid_goes_on_in_its_folder(
     assert "already finished" in train(*small)
 
 
+def test_a_grid_that_was_stopped_between_two_chunks_goes_on_without_a_checkpoint(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning_lazy.stacked.grid_run import GridRun
+
+    advance = GridRun.advance
+
+    def failing(self: GridRun) -> None:
+        if self._files.finished:
+            raise ZeroDivisionError
+        advance(self)
+
+    small = (*SMALL, "stacked.memory_budget=300000", "hydra.mode=RUN", "hydra.run.dir=here")
+    monkeypatch.setattr(GridRun, "advance", failing)
+    with pytest.raises(ZeroDivisionError):
+        train(*small)
+    monkeypatch.setattr(GridRun, "advance", advance)
+    assert 0 < len(read_cells("here")) < 12
+    assert not Path("here/checkpoints/last.ckpt").exists()
+    train("ckpt_path=here/checkpoints/last.ckpt")
+    assert len(read_cells("here")) == 12
+
+
 def test_shards_run_as_jobs_of_a_multirun(train: Train) -> None:
     train(*SMALL, "stacked.shard=1/3,2/3,3/3")
     assert len(read_cells(sweep_folder())) == 12
