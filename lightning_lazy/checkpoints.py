@@ -59,7 +59,7 @@ def check_undamaged(path: str | os.PathLike[str]) -> None:
         InputError: The file is not there, was cut off, or some of its bytes have changed.
     """
     if not Path(path).is_file():
-        previous = Path(path).with_name(PREVIOUS).is_file()
+        previous = (Path(path).parent / PREVIOUS).is_file()
         offer = _offer(path) if previous else ": look in <run>/checkpoints"
         raise InputError(f"there is no checkpoint {path}{offer}")
     try:

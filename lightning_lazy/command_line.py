@@ -150,7 +150,9 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     folder = path.parent.parent
     grid = (folder / "grid.json").is_file()  # between two chunks its state is its table alone
     if not path.is_file() and not grid:
-        raise InputError(f"there is no checkpoint {path}: look in <run>/checkpoints")
+        from lightning_lazy.checkpoints import check_undamaged
+
+        check_undamaged(path)  # offers the one before
     recorded = folder / ".hydra" / "overrides.yaml"
     if not (folder / "config.yaml").is_file() or not recorded.is_file():
         raise InputError(

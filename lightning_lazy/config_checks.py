@@ -1,5 +1,6 @@
 """What is wrong with a configuration, said before anything is built from it."""
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -16,6 +17,7 @@ _KNOBS = (
     "alpha", "lr", "l2", "seed", "only_seed", "batch_size", "max_epochs", "max_steps", "centering",
     "linearize", "every_n_steps", "checkpoint_every_n_steps", "name", "ckpt_path",
 )  # fmt: skip
+_CELLS = ("lr", "alpha", "optimizer")
 
 
 def check_config(config: DictConfig) -> None:
@@ -43,6 +45,24 @@ def check_config(config: DictConfig) -> None:
             "none: leave it as it is"
         )
     _check_knobs(config)
+
+
+def check_grid_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides of what the axes of a grid decide about each cell.
+
+    Args:
+        overrides: The overrides of a run that trains a grid.
+
+    Raises:
+        InputError: One of them would have no effect.
+    """
+    for text in overrides:
+        name, _, value = text.partition("=")
+        if name in _CELLS:
+            raise InputError(
+                f"{text} has no effect on a grid, whose axes say it for each cell: use "
+                f"stacked.axes.{name}={value}"
+            )
 
 
 def check_figures(plain: dict[str, Any]) -> None:

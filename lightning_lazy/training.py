@@ -17,7 +17,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import accepts, build, build_module
 from lightning_lazy.checkpoints import read_checkpoint
-from lightning_lazy.config_checks import check_config, check_figures, check_trainer
+from lightning_lazy.config_checks import (
+    check_config,
+    check_figures,
+    check_grid_overrides,
+    check_trainer,
+)
 from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.data.memory import MemoryDataModule
 from lightning_lazy.errors import InputError
@@ -85,6 +90,7 @@ def train(config: DictConfig) -> None:
     _check_optimizer(module, plain)
     _check_shapes(module, data, plain["trainer"].get("precision"))
     if plain.get("stacked") is not None:
+        check_grid_overrides(list(hydra.overrides.task))
         _train_grid(plain, folder, data, in_sweep)
         return
     if is_main_process():

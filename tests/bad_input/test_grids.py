@@ -11,6 +11,16 @@ GRID = (
 
 CASES = [
     (
+        "lr=0.05",
+        "lr=0.05 has no effect on a grid, whose axes say it for each cell: use "
+        "stacked.axes.lr=0.05",
+    ),
+    (
+        "optimizer=adam",
+        "optimizer=adam has no effect on a grid, whose axes say it for each cell: use "
+        "stacked.axes.optimizer=adam",
+    ),
+    (
         "stacked.shard=0/2",
         "shard must be i/n with i from 1 to n, got '0/2'; the last one is 2/2",
     ),

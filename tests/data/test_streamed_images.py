@@ -319,8 +319,8 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_no_image(tmp_path: Path) 
     with pytest.raises(InputError, match="expected a folder with train/ and test/"):
         ready(tmp_path / "none")
     for split in ("train", "test"):
-        (tmp_path / split / "ant").mkdir(parents=True)
-        (tmp_path / split / "ant" / "0.png").write_bytes(b"no image")
-        (tmp_path / split / "bee").mkdir(parents=True)
+        for name in ("ant", "bee"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"expected an image, got .*0\.png, which can't be read"):
         ready(tmp_path).val_set.__getitems__([0])
