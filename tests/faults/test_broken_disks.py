@@ -6,7 +6,6 @@ import os
 import random
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from full_disk import FullDisk, full_disk, limit_files
+from heeding_modes import heeding_modes
 from trainers import QUIET
 
 from lightning_lazy import (
@@ -165,22 +165,13 @@ def test_other_errors_pass(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def locked() -> Iterator[Path]:
-    """A folder for a process that may not write everywhere, which root may."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)  # nobody
-    try:
-        yield folder
-    finally:
-        if is_root:
-            os.seteuid(0)
-        for path in (folder, *folder.rglob("*")):
-            if path.is_dir():
-                path.chmod(0o777)
-        shutil.rmtree(folder)
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a process that may not write where a folder's mode forbids it."""
+    with heeding_modes():
+        yield tmp_path
+    for path in tmp_path.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o777)
 
 
 class LockAt(pl.Callback):
