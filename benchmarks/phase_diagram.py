@@ -2,12 +2,8 @@
 
 Gradient descent in float64, full batch, 500 steps a cell, on the two-layer net and the soft hinge
 of Kanoh & Sugiyama 2021, at three sizes. Learning rates and output scales are such that no cell
-leaves early. The peers:
+leaves early. Whole processes are timed by ``phase_diagram_commands.py``. The peers:
 
-- multirun: ``python train.py -m`` over single runs, with the callbacks that measure what a grid
-  measures (stability of activations, lost updates, divergence, distance of the parameters),
-  without progress bar and figure. The process is timed with one cell and with several; the rest is
-  linear in the cells. The other side is the process ``python train.py`` with the whole grid.
 - bare loop: an in-process autograd loop with torch.optim.SGD and nothing else, f(θ₀, x) computed
   once, for some of the cells. The other side is `StackedGrid` in a Trainer, measures included.
 - vmap: the stack for any net, its steps alone.
@@ -15,21 +11,18 @@ leaves early. The peers:
 Each side is measured with one and with two threads, the sides taking turns, and counts with its
 best. The third size is bound by arithmetic: four cells and 100 steps do.
 
-    python benchmarks/phase_diagram.py          # everything; on two cores some 25 minutes
+    python benchmarks/phase_diagram.py          # everything; on two cores some 10 minutes
     python benchmarks/phase_diagram.py quick    # a tenth of the cells, to see that it runs
 """
 
 import logging
-import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -49,7 +42,7 @@ from lightning_lazy.stacked.two_layer import TwoLayerStack
 from lightning_lazy.stacked.updates import OptimizerOptions
 from lightning_lazy.stacked.vmapped import VmappedStack
 
-ROOT, OUTPUTS, TEST = Path(__file__).parent.parent, 10, 100
+OUTPUTS, TEST = 10, 100
 QUICK = "quick" in sys.argv[1:]
 THREADS = (1, 2)
 
@@ -63,7 +56,6 @@ class Size(NamedTuple):
     cells: int  # a side of the grid
     steps: int
     sampled: int  # cells of the bare loop
-    over_multirun: float | None
     over_bare: float
 
     def __str__(self) -> str:
@@ -76,9 +68,9 @@ class Size(NamedTuple):
 
 
 SIZES = (
-    Size(100, 64, 32, 20, 500, 10, 30, 3),
-    Size(500, 64, 100, 20, 500, 6, 4, 1.4),
-    Size(1000, 784, 300, 2, 100, 2, None, 0.95),
+    Size(100, 64, 32, 20, 500, 10, 3),
+    Size(500, 64, 100, 20, 500, 6, 1.4),
+    Size(1000, 784, 300, 2, 100, 2, 0.95),
 )
 
 
@@ -224,52 +216,6 @@ def product_rate(device: str = "cpu", side: int = 1024) -> float:
     return 2 * side**3 / min(timed(work).wall for _ in range(10))
 
 
-# --- processes ------------------------------------------------------------------------------------
-
-
-def process(size: Size, threads: int, *arguments: str) -> float:
-    """Wall time of ``python train.py``, in an empty folder."""
-    common = (
-        f"model.width={size.h}", f"data.n_train={size.n}", f"data.n_val={TEST}", "data=digits",
-        f"max_steps={size.steps}", "batch_size=full", "trainer=float64", "data.normalize=sphere",
-        "hydra/job_logging=none", "figures.learning_curve=null",
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-W", "ignore", str(ROOT / "train.py"), *arguments, *common],
-            cwd=folder, check=True, capture_output=True, timeout=3600,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        )  # fmt: skip
-        return time.perf_counter() - start
-
-
-def grid_process(size: Size, threads: int) -> float:
-    """The whole grid as a command."""
-    given = [f"stacked.axes.{name}={values}" for name, values in axes(size).items()]
-    return process(
-        size, threads, "experiment=kanoh/phase_diagram_quick", "hydra.mode=RUN", *given,
-        "data.resolution=null", "stacked.axes.optimizer=sgd", "stacked.hessian=none",
-        "figures.paper=null",
-        "callbacks.progress_bar=null",
-    )  # fmt: skip
-
-
-def multirun_process(size: Size, threads: int) -> tuple[float, float]:
-    """The whole grid as a multirun, extrapolated, and the seconds of one of its runs."""
-    several = 3 if QUICK else 9
-    first, last = (
-        process(
-            size, threads, "-m", "lr=0.1", f"alpha={','.join(map(str, range(1, 1 + count)))}",
-            "callbacks.progress_bar=null",
-            "+callbacks.distance._target_=lightning_lazy.callbacks.ParameterDistance",
-        )
-        for count in (1, several)
-    )  # fmt: skip
-    one = (last - first) / (several - 1)
-    return first + one * (len(Grid(axes(size)).cells) - 1), one
-
-
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -311,23 +257,9 @@ def against_loop(size: Size) -> None:
     )
 
 
-def against_multirun(size: Size) -> None:
-    """Print the row against the multirun."""
-    grids, multiruns = [], []
-    for threads in THREADS:
-        multiruns.append(multirun_process(size, threads))
-        grids.append(grid_process(size, threads))
-    multirun, one = min(multiruns)
-    print(
-        f"| {size} | {one:.2f} s | {multirun:.0f} s | {min(grids):.0f} s "
-        f"| {multirun / min(grids):.1f} | {size.over_multirun} |",
-        flush=True,
-    )
-
-
 def on_gpu() -> None:
     """Print the full-size cell on a GPU and what figure 3 would take."""
-    size = Size(10_000, 784, 1000, 0, 0, 0, None, 0)
+    size = Size(10_000, 784, 1000, 0, 0, 0, 0)
     clocks, height = steps_alone(size, TwoLayerStack, "cuda", 10)
     rate = product_rate("cuda", 8192)
     share = size.operations / clocks.wall / rate
@@ -352,11 +284,6 @@ def main() -> None:
     )
     for size in SIZES:
         against_loop(size)
-    print(f"\nThe whole grid, {len(Grid(axes(SIZES[0])).cells)} cells of 500 steps:\n")
-    print("| n, d, h | a single run | multirun | grid | ratio | goal |\n|---|---|---|---|---|---|")
-    for size in SIZES:
-        if size.over_multirun is not None:
-            against_multirun(size)
     if torch.cuda.is_available():
         print()
         on_gpu()
