@@ -1,5 +1,6 @@
 """The command line of ``train.py``: missing extras, resumed runs, errors in one line."""
 
+import errno
 import functools
 import importlib.util
 import os
@@ -12,6 +13,7 @@ from typing import Any
 from lightning_lazy.errors import InputError
 
 _NEEDED = ("hydra", "omegaconf", "torchvision", "sklearn", "scipy", "matplotlib", "pandas", "rich")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def require_extra(extra: str) -> None:
@@ -54,7 +56,7 @@ def _is_mistake(error: Exception) -> bool:
 
     mistakes = (InputError, HydraException, OmegaConfBaseException, MisconfigurationException)
     return isinstance(error, mistakes) or (
-        isinstance(error, OSError) and error.filename is not None
+        isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL)
     )
 
 
@@ -105,7 +107,8 @@ def _one_line(error: Exception) -> str:
     from hydra.errors import OverrideParseException
 
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}"
+        where = "make room on the disk" if error.filename is None else error.filename
+        return f"{error.strerror}: {where}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
@@ -148,6 +151,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         return arguments
     path = Path(paths[-1].strip("'\"")).resolve()
     folder = path.parent.parent
+    if f"hydra.run.dir='{folder}'" in arguments:  # a rank gets the completed ones of rank 0
+        return arguments
     grid = (folder / "grid.json").is_file()  # between two chunks its state is its table alone
     if not path.is_file() and not grid:
         from lightning_lazy.checkpoints import check_undamaged

@@ -29,6 +29,8 @@ _REFUSED = {
     "schedule": "the schedule",
     "module.schedule_interval": "the schedule",
     "optimizer._target_": "the optimizer",
+    "loss": "the loss",
+    "trainer.precision": "the precision",
 }
 
 
@@ -36,7 +38,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``new`` sets differently from ``old``, by dotted path.
 
     Raises:
-        InputError: The model, the data, the optimizer's class or the schedule would change.
+        InputError: The model, the data, the optimizer's class, the schedule, the loss or the
+            precision would change.
     """
     before, after = leaves(old), leaves(new)
     changed = {path: value for path, value in after.items() if before.get(path, _MISSING) != value}
@@ -76,7 +79,8 @@ def resumed_config(folder: Path, new: DictConfig) -> dict[str, Any]:
         new: What the overrides of the first start and of the resume compose to.
 
     Raises:
-        InputError: The model, the data, the optimizer's class or the schedule would change.
+        InputError: The model, the data, the optimizer's class, the schedule, the loss or the
+            precision would change.
     """
     before = [str(text) for text in read_settings(folder / ".hydra" / "overrides.yaml", list)]
     old = compose(HydraConfig.get().job.config_name, overrides=before)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lightning_lazy import InputError, load_checkpoint, read_checkpoint
+from lightning_lazy.command_line import resume_arguments
 
 ROOT = Path(__file__).parent.parent
 
@@ -95,6 +96,15 @@ def test_a_resumed_run_is_the_longer_run(train: Train, tmp_path: Path) -> None:
         read_checkpoint(f / "checkpoints/last.ckpt")["state_dict"] for f in (short, long)
     )
     assert all(torch.equal(weights[k], other[k]) for k in weights if torch.is_tensor(weights[k]))
+
+
+def test_the_arguments_of_a_resume_are_completed_once(train: Train) -> None:
+    """Ranks that Lightning starts are given those of rank 0; a second ``+key=`` is an error."""
+    train(*SMALL, "+trainer.gradient_clip_val=1")
+    complete = resume_arguments([f"ckpt_path={only_run()}/checkpoints/last.ckpt", "max_epochs=3"])
+    assert "+trainer.gradient_clip_val=1" in complete
+    of_a_rank = [*complete, "hydra.job.name=train_ddp_process_1"]
+    assert resume_arguments(of_a_rank) == of_a_rank
 
 
 def test_resuming_a_finished_run_loses_nothing(train: Train) -> None:

@@ -148,6 +148,8 @@ OVERRIDES = [
     ("batch_size=10", "… would change the data of the run …"),
     ("schedule=step", "… would change the schedule of the run …"),
     ("optimizer=adam", "… would change the optimizer of the run …"),
+    ("loss=squared", "… would change the loss of the run …"),
+    ("trainer=float64", "trainer.precision=64-true would change the precision of the run …"),
     ("callbacks=laziness", "…holds no … for NeuralTangentKernel: start a new run, …"),
     ("lr=abc", "lr must be a number at least 0, got 'abc'; write it as lr=0.1"),
     ("l2=-1", "l2 must be finite and at least 0, got -1; change l2"),

@@ -26,6 +26,7 @@ from lightning_lazy import (
     load_checkpoint,
     read_checkpoint,
 )
+from lightning_lazy.command_line import tidy_errors
 from lightning_lazy.data import ImageDataModule
 from lightning_lazy.losses import CrossEntropyLoss
 from lightning_lazy.models import TwoLayerNet
@@ -159,6 +160,12 @@ def test_other_errors_pass(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="^a defect$"):
         replace_file(tmp_path / "x", fail)
+
+
+def test_a_full_disk_is_told_in_one_line_where_the_error_names_no_file(tmp_path: Path) -> None:
+    line = r"^error: File too large: make room on the disk$"
+    with pytest.raises(SystemExit, match=line), tidy_errors(), full_disk(10):
+        (tmp_path / "figure.png").write_bytes(bytes(20))
 
 
 # --- folders that can't be written ----------------------------------------------------------------
