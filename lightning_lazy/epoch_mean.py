@@ -28,7 +28,7 @@ class EpochMean(Metric):
         self.add_state("total", zero, dist_reduce_fx="sum", persistent=persistent)
         self.add_state("count", zero.clone(), dist_reduce_fx="sum", persistent=persistent)
 
-    def update(self, values: Tensor, weight: int = 1) -> None:
+    def update(self, values: Tensor, weight: float = 1) -> None:
         """Add numbers, of any shape, each of which counts ``weight`` times."""
         self.total = self.total + values.double().sum() * weight
         self.count = self.count + values.numel() * weight

@@ -37,6 +37,9 @@ class ScaledLightningModule(pl.LightningModule):
     (mixup) the class with the largest share counts as the right one. A net with one output and
     float targets regresses, and has no accuracy.
 
+    Under DDP a loss that sums over samples sums over those of all ranks, and a full batch that does
+    not divide by the ranks is the same full batch.
+
     Args:
         net: Maps inputs to raw outputs ``[batch, outputs]``.
         loss: ℓ(output, target), a scalar; those of `lightning_lazy.losses` encode integer labels.
@@ -85,6 +88,7 @@ class ScaledLightningModule(pl.LightningModule):
         self.reference_cache = reference_cache
         self._caches: dict[int, ReferenceCache] | None = None  # by set of images
         self._last_batch: dict[str, Tensor] = {}
+        self._loss_weight = self._share = 1.0  # see `_weigh_ranks`
         self.train_loss, self.train_acc = EpochMean(persistent=True), EpochMean(persistent=True)
         self.val_means = nn.ModuleDict()  # of every validation set, by name
 
@@ -136,6 +140,8 @@ class ScaledLightningModule(pl.LightningModule):
         x, y = batch
         output = self.model(x, self._reference_output(batch))
         loss = self.minimized_loss(output, y)
+        if self._loss_weight != 1:
+            loss = self._loss_weight * loss
         if self.log_every_n_steps is None:
             self._add_to_means(loss.detach(), output.detach(), y)
         else:
@@ -157,13 +163,26 @@ class ScaledLightningModule(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Make room for outputs of the frozen copy that will be needed again.
+        """Make room for outputs of the frozen copy that will be needed again; weigh the ranks.
 
         Nets with BatchNorm compute them anew, since each pass counts in their statistics.
         """
+        self._weigh_ranks()
         reference = self.model.reference
         cached = self.reference_cache and reference is not None and not has_batch_norm(reference)
         self._caches = {} if cached else None
+
+    def _weigh_ranks(self) -> None:
+        """Note what loss and accuracy of this rank count by, since DDP averages over ranks.
+
+        That average is then the sum over all samples where the loss is a sum, and the mean over all
+        where ranks have unequal shares of a full batch. (Those of other batches are equal.)
+        """
+        ranks = self.trainer.world_size
+        share = getattr(self.trainer.train_dataloader, "share_of_all", None)
+        self._share = 1.0 if share is None else ranks * share
+        reduction = getattr(self.loss, "samples", getattr(self.loss, "reduction", "mean"))
+        self._loss_weight = float(ranks) if reduction == "sum" else self._share
 
     def _reference_output(self, batch: Any) -> Tensor | None:
         """Return f(θ₀, x) from an earlier batch, or kept for a later one; ``None``: no use."""
@@ -178,7 +197,7 @@ class ScaledLightningModule(pl.LightningModule):
         return None
 
     def _add_to_means(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
-        self.train_loss.update(loss, weight=len(y))
+        self.train_loss.update(loss, weight=len(y) / self._share)
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         if _has_classes(output, y):
             self.train_acc.update(num_correct(output, y))
@@ -189,7 +208,8 @@ class ScaledLightningModule(pl.LightningModule):
         if step == 1 or step % period == 0 or step == self.trainer.max_steps:
             self._last_batch = {"train/loss": loss}
             if _has_classes(output, y):
-                self._last_batch["train/acc"] = num_correct(output, y).to(loss.dtype).mean()
+                correct = num_correct(output, y).to(loss.dtype)
+                self._last_batch["train/acc"] = self._share * correct.mean()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Publish the values of a single batch, stamped with the update that they led to."""

@@ -85,6 +85,33 @@ def _rank_in_launch(arguments: list[str]) -> int:
     return 0
 
 
+def devices_of_torchrun(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Trainer's configuration with ``devices=auto`` for as many as torchrun started here.
+
+    Lightning would take all devices of the machine, and one of a CPU.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and str(trainer.get("devices", "auto")) == "auto":
+        return {**trainer, "devices": int(os.environ["LOCAL_WORLD_SIZE"])}
+    return dict(trainer)
+
+
+def check_torchrun(trainer: pl.Trainer) -> None:
+    """Check that a Trainer expects as many processes as torchrun has started, if it has.
+
+    Raises:
+        InputError: It expects more or fewer.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    started, expected = int(os.environ["WORLD_SIZE"]), trainer.num_devices * trainer.num_nodes
+    if started != expected:
+        raise InputError(
+            f"torchrun has started {started} processes, the Trainer expects {expected}: use "
+            "trainer=ddp, or trainer=multinode with as many trainer.num_nodes as --nnodes, and "
+            "leave trainer.devices away"
+        )
+
+
 class TogetherToTheEnd(pl.Callback):
     """Has all ranks wait until rank 0 has written its files; put it last in the list.
 

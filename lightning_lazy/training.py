@@ -2,9 +2,6 @@
 
 import json
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_lazy.build import accepts, build, build_module
+from lightning_lazy.build import build, build_module
 from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.config_checks import (
     check_config,
@@ -24,16 +21,8 @@ from lightning_lazy.config_checks import (
     check_trainer,
 )
 from lightning_lazy.curvature.linearization import LinearizedModel
-from lightning_lazy.data.memory import MemoryDataModule
 from lightning_lazy.errors import InputError
-from lightning_lazy.figures.run_figures import RunFigures
-from lightning_lazy.laziness import undisturbed
-from lightning_lazy.nested import leaves
-from lightning_lazy.processes import (
-    TogetherToTheEnd,
-    finished_in_spite_of_aborts,
-    refuse_subprocesses,
-)
+from lightning_lazy.processes import refuse_subprocesses
 from lightning_lazy.reporting import is_main_process
 from lightning_lazy.resume import (
     check_weights,
@@ -43,6 +32,8 @@ from lightning_lazy.resume import (
     resumed_config,
 )
 from lightning_lazy.run_files import RunFiles
+from lightning_lazy.run_trainer import build_trainer, fit
+from lightning_lazy.start_checks import check_optimizer, check_shapes, default_dtype
 
 
 def train(config: DictConfig) -> None:
@@ -83,12 +74,12 @@ def train(config: DictConfig) -> None:
         print(f"already finished: {folder} (delete it to run it again)")
         return
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    with _default_dtype(plain["trainer"].get("precision")):
+    with default_dtype(plain["trainer"].get("precision")):
         module = build_module(plain)
     if checkpoint is not None:
         check_weights(checkpoint, module)
-    _check_optimizer(module, plain)
-    _check_shapes(module, data, plain["trainer"].get("precision"))
+    check_optimizer(module, plain)
+    check_shapes(module, data, plain["trainer"].get("precision"))
     if plain.get("stacked") is not None:
         check_grid_overrides(list(hydra.overrides.task))
         _train_grid(plain, folder, data, in_sweep)
@@ -103,7 +94,7 @@ def train(config: DictConfig) -> None:
         config=plain,
         optimizer_overrides=changed,
     )
-    _fit(_trainer(plain, folder, files), module, data, ckpt_path, folder)
+    fit(build_trainer(plain, folder, files), module, data, ckpt_path, folder)
     _report(folder, in_sweep)
 
 
@@ -150,132 +141,14 @@ def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) 
     grid.config = plain
     endless = {"max_epochs": -1, "max_steps": -1, "limit_val_batches": 0}
     settings = {**plain, "trainer": {**plain["trainer"], **endless}}
-    trainer = _trainer(settings, folder, None)
+    trainer = build_trainer(settings, folder, None)
     if trainer.world_size > 1:  # said here, since the net's maker can't go to other processes
         raise InputError(
             f"a grid must run on one device, got {trainer.world_size}: start a process for each, "
             "with stacked.shard=1/2 and stacked.shard=2/2"
         )
-    _fit(trainer, grid, data, None, folder)
+    fit(trainer, grid, data, None, folder)
     _report(folder, in_sweep)
-
-
-def _trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -> pl.Trainer:
-    callbacks = [build(node) for node in plain["callbacks"].values() if node is not None]
-    # What Lightning says about devices and loggers does not concern a user of train.py. (The second
-    # package is imported by the callbacks and sets levels of its own.)
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    loggers = []
-    for node in filter(None, plain["logger"].values()):
-        own = {key: str(folder) for key in ("folder", "save_dir") if accepts(node["_target_"], key)}
-        loggers.append(build({**own, **{k: v for k, v in node.items() if v is not None}}))
-    for logger in loggers:
-        _start_logger(logger, plain)
-    figures = RunFigures(str(folder), plain["figures"])
-    shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
-    trainer: pl.Trainer = build(
-        {
-            "enable_progress_bar": shows_progress,
-            "default_root_dir": str(folder),
-            **plain["trainer"],
-        },
-        callbacks=[*([] if files is None else [files]), *callbacks, figures, TogetherToTheEnd()],
-        logger=loggers,
-    )
-    return trainer
-
-
-def _start_logger(logger: Any, plain: dict[str, Any]) -> None:
-    """Log the configuration, with which loggers open their run.
-
-    Raises:
-        InputError: It can't be opened: its settings are wrong, or a service asks for a login.
-    """
-    try:
-        logger.log_hyperparams(plain)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{type(logger).__name__} can't be started ({reason}): change its settings in logger, "
-            "or leave it out"
-        ) from error
-
-
-def _fit(trainer: pl.Trainer, module: Any, data: Any, ckpt_path: str | None, folder: Path) -> None:
-    """Fit, and end what would otherwise run on into the next run of a multirun."""
-    try:
-        with warnings.catch_warnings():
-            # Images are in memory: workers would only copy them.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-            with finished_in_spite_of_aborts(folder):
-                trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    finally:
-        _finish_wandb(trainer)
-
-
-def _finish_wandb(trainer: pl.Trainer) -> None:
-    """End the W&B run, which the next run of a multirun would otherwise be written into."""
-    if any(isinstance(logger, pl.loggers.WandbLogger) for logger in trainer.loggers):
-        import wandb
-
-        wandb.finish()
-
-
-@contextmanager
-def _default_dtype(precision: Any) -> Iterator[None]:
-    """Initialise weights in double precision where the run is in double precision."""
-    before = torch.get_default_dtype()
-    if str(precision) in ("64", "64-true"):
-        torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _check_optimizer(module: Any, plain: dict[str, Any]) -> None:
-    """Say before training starts what the optimizer or the schedule does not accept."""
-    try:
-        module.configure_optimizers()
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        given = ", ".join(
-            f"{part}.{path}={value}"
-            for part in ("optimizer", "schedule")
-            for path, value in leaves(plain.get(part) or {}).items()
-            if path and path[0] != "_"
-        )
-        raise InputError(
-            f"can't build the optimizer or its schedule: {error}; change one of {given}"
-        ) from error
-
-
-def _check_shapes(module: Any, data: Any, precision: Any) -> None:
-    """Say before training starts that the model does not take the images.
-
-    Raises:
-        InputError: It does not, or its outputs are not as many as the task needs.
-    """
-    if not isinstance(data, MemoryDataModule):
-        return
-    with _default_dtype(precision), undisturbed(module), torch.no_grad():
-        x, y = data.transform(data.val_set.__getitems__([0, len(data.val_set) - 1]))
-        try:
-            module.loss(module.net(x), y)
-        except InputError:
-            raise
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise InputError(
-                f"the model does not take images of shape {list(x.shape[1:])}, or its outputs do "
-                f"not fit the labels ({str(error).splitlines()[0]}): change model or data (data."
-                "flatten, data.resolution)"
-            ) from error
 
 
 @rank_zero_only

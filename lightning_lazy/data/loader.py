@@ -165,12 +165,14 @@ class FullBatchLoader(RunLoader):
         device: Where the batch lives.
         steps: Length: steps that make an iteration (one Lightning epoch).
         share: Indices of this rank's images, all of them by default. Under DDP these are
-            neighbours, and shares that differ by one image weigh the same in the averaged gradient.
+            neighbours, and shares may differ by one image: see `share_of_all`.
         augment: Whether to hand out bytes and keys.
         gather: Whether the set draws more than keys.
 
     Attributes:
         batches_per_epoch: 1, as a step is a pass over the data.
+        share_of_all: This rank's part of the images, from 0 to 1, by which its mean loss has to
+            count; `ScaledLightningModule` does that.
     """
 
     batches_per_epoch: int = 1
@@ -192,6 +194,7 @@ class FullBatchLoader(RunLoader):
         self._prepare = prepare
         self._device = device if device is not None else torch.device("cpu")
         self._share = share if share is not None else range(len(dataset))
+        self.share_of_all = len(self._share) / len(dataset)
         self._augment, self._gather = augment, gather
         self._ready: ReadyBatch | None = None
         self._raw: RawBatch | None = None

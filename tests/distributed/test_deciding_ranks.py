@@ -24,6 +24,6 @@ def test_ranks_with_unequal_shards_decide_alike(tmp_path: Path) -> None:
     ]
     # Oracle: the factors that the callbacks were given; all three kinds of decision were taken.
     assert [ratio for ratio in ratios[0] if ratio != 1] == pytest.approx([0.3])
-    assert [ratio for ratio in ratios[1] if ratio != 1] == pytest.approx([0.5] * 3)
+    assert [ratio for ratio in ratios[1] if ratio != 1] == pytest.approx([0.5] * 2)
     assert steps[-1][0] < 60
     assert [stops for *_, stops in steps] == [0.0] * (len(steps) - 1) + [1.0]

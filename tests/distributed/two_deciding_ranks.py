@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
         nn.Linear(144, 10),
     )  # fmt: skip
     module = ScaledLightningModule(
-        net, CrossEntropyLoss(), partial(torch.optim.SGD, lr=1.0, momentum=0.9, weight_decay=0.1)
+        net, CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.2, momentum=0.9, weight_decay=0.1)
     )
     data = ImageDataModule("digits", n_train=41, n_val=20, batch_size="full", flatten=False)
     trainer.fit(module, datamodule=data)
