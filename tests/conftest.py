@@ -12,6 +12,11 @@ import torch
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put experiments first, so that no worker ends with one that takes minutes."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_experiments"))
+
+
 @pytest.fixture(autouse=True)
 def _leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the environment, the random state, the default dtype and the thread count."""
