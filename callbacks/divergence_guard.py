@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_lazy.callbacks._base import PeriodicCallback
 from lightning_lazy.callbacks._start import refuse_manual
 from lightning_lazy.errors import InputError
-from lightning_lazy.reporting import is_full_batch
+from lightning_lazy.reporting import gather, is_full_batch
 
 
 class DivergenceGuard(PeriodicCallback):
@@ -45,6 +45,7 @@ class DivergenceGuard(PeriodicCallback):
         self.factor = factor
         self._first = math.nan
         self._sums: Tensor | None = None  # since the last check: count, Σ loss, Σ loss²
+        self._restored: list[list[float]] = []  # the same of a checkpoint, for each rank
         self._window: list[float] = [0.0, 0.0, 0.0]  # the same, of the last check's window
         self._stopped = False
         self._above = False
@@ -56,7 +57,11 @@ class DivergenceGuard(PeriodicCallback):
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Nothing can have diverged yet."""
+        """Nothing can have diverged yet; go on from this rank's sums."""
+        if self._restored:
+            sums = torch.tensor(self._restored, dtype=torch.float64, device=pl_module.device)
+            self._sums = sums[trainer.global_rank :: trainer.world_size].sum(0)
+            self._restored = []
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -112,11 +117,11 @@ class DivergenceGuard(PeriodicCallback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the first loss, the sums of both windows and the verdict so far."""
+        """Return the first loss, the sums of both windows and the verdict so far; on all ranks."""
         return {
             **super().state_dict(),
             "first": self._first,
-            "sums": self._sums,
+            "sums": [] if self._sums is None else gather(self._sums.tolist()),
             "window": self._window,
             "stopped": self._stopped,
         }
@@ -125,7 +130,7 @@ class DivergenceGuard(PeriodicCallback):
         """Continue as if nothing had happened."""
         super().load_state_dict(state_dict)
         self._first, self._stopped = state_dict["first"], state_dict["stopped"]
-        self._sums, self._window = state_dict["sums"], state_dict["window"]
+        self._restored, self._window = state_dict["sums"], state_dict["window"]
 
 
 def _moments(loss: Tensor) -> Tensor:

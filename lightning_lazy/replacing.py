@@ -35,6 +35,18 @@ def naming_refusals(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that will be written, and see that it can be.
+
+    Raises:
+        InputError: It can't.
+    """
+    with naming_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside(path).touch()
+        beside(path).unlink()
+
+
 def put_in_place(path: Path, keep_as: Path | None = None) -> None:
     """Flush the file beside ``path`` to the disk and rename it into place.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
+from torchmetrics import Metric
 
 from lightning_lazy.checkpoints import (
     CONFIG_KEY,
@@ -21,7 +23,7 @@ from lightning_lazy.checkpoints import (
 from lightning_lazy.checks import check_period, check_size
 from lightning_lazy.metrics_log import MetricsLog
 from lightning_lazy.random_state import get_random_state, set_random_state
-from lightning_lazy.replacing import beside, naming_refusals, put_in_place, replace_file
+from lightning_lazy.replacing import check_writable, put_in_place, replace_file
 from lightning_lazy.reporting import gather, is_full_batch, steps_per_epoch
 from lightning_lazy.summary import describe_environment, summarize
 
@@ -31,8 +33,8 @@ class RunFiles(pl.Callback):
 
     Put it first in the list of callbacks. Checkpoints are taken between batches, when the next
     batch starts, so that the validation and the rows of the last step belong to them. A resumed
-    run restores the random number generators and cuts `MetricsLog` back to the rows that the
-    checkpoint knows of: it continues bit for bit.
+    run restores the random number generators and the persistent torchmetrics of every rank, and
+    cuts `MetricsLog` back to the rows that the checkpoint knows of: it continues bit for bit.
 
     The checkpoint before the last one is kept as ``previous.ckpt``, in case that the last one gets
     damaged. While a third one is written, they take three times the room of one.
@@ -96,10 +98,8 @@ class RunFiles(pl.Callback):
         """
         self._started = time.monotonic()
         if trainer.is_global_zero:
-            with naming_refusals(self.checkpoint_path):
-                self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
-                beside(self.checkpoint_path).touch()
-                beside(self.checkpoint_path).unlink()
+            for path in (self.checkpoint_path, *(log.path for log in _metrics_logs(trainer))):
+                check_writable(path)
 
         def clock() -> tuple[int, float]:
             return trainer.global_step, trainer.global_step / steps_per_epoch(trainer)
@@ -115,6 +115,9 @@ class RunFiles(pl.Callback):
             return
         states = self._restored["random"]
         set_random_state(states[trainer.global_rank % len(states)])
+        sums = self._restored.get("metrics", [])
+        if len(sums) == trainer.world_size:  # other ranks have other shares
+            _set_metrics(pl_module, sums[trainer.global_rank])
         for log in _metrics_logs(trainer):
             log.truncate(self._restored["rows"])
         self._restored = None
@@ -143,7 +146,8 @@ class RunFiles(pl.Callback):
         period = self.every_n_steps
         if period is None and is_full_batch(trainer):
             period = self.every_n_epochs
-        if period and step % period == 0 and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if period and step % period == 0 and (accumulated or trainer.is_last_batch):
             self._due = True
         if 0 < trainer.max_steps <= step:
             trainer.should_stop = True
@@ -196,7 +200,9 @@ class RunFiles(pl.Callback):
     ) -> None:
         """Bring the metrics to the disk before the checkpoint that counts them."""
         rows = [log.sync() for log in _metrics_logs(trainer)]
-        checkpoint["callbacks"][self.state_key]["rows"] = rows[0] if rows else 0
+        own = checkpoint["callbacks"][self.state_key]
+        own["rows"] = rows[0] if rows else 0
+        own["metrics"] = gather({name: m.state_dict() for name, m in _metrics_of(pl_module)})
         if self._between_batches:
             forget_batch_in_flight(checkpoint)
         if self.config is not None:
@@ -230,6 +236,17 @@ class RunFiles(pl.Callback):
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
+
+
+def _metrics_of(module: nn.Module) -> list[tuple[str, Metric]]:
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
+
+
+def _set_metrics(module: nn.Module, states: Mapping[str, Any]) -> None:
+    """Have metrics go on from this rank's sums; a checkpoint's weights hold those of rank 0."""
+    for name, metric in _metrics_of(module):
+        if name in states:
+            metric.load_state_dict(states[name])
 
 
 def _metrics_logs(trainer: pl.Trainer) -> list[MetricsLog]:

@@ -1,79 +1,53 @@
-"""Killed and resumed equals uninterrupted, to the last bit (design, rule 3)."""
+"""When checkpoints are written, and that they are whole. (Runs under kills: tests/faults.)"""
 
-import json
-import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from trainers import QUIET
 
-from lightning_lazy import InputError, read_checkpoint
-
-ROOT = Path(__file__).parent.parent
-
-HARNESS = Path(__file__).parent / "faults" / "harness.py"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["mini_batches", "full_batch", "accumulated"])
-def test_killed_at_random_moments(family: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(HARNESS), family, str(tmp_path), "4"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(results) == 4
-    assert sum(len(one["kills"]) for one in results) >= 4
-    for one in results:
-        assert one["same_weights"], one
-        assert one["same_rows"], one
+from lightning_lazy import InputError, RunFiles, ScaledLightningModule, read_checkpoint
+from lightning_lazy.checkpoints import write_checkpoint
+from lightning_lazy.data import ImageDataModule
+from lightning_lazy.losses import CrossEntropyLoss
+from lightning_lazy.models import TwoLayerNet
 
 
-def train(*arguments: str, folder: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+class Written(pl.Callback):
+    """Notes with every batch the update of the last checkpoint, 0 before there is one."""
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+        self.steps: list[int] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.steps.append(read_checkpoint(self.last)["global_step"] if self.last.exists() else 0)
 
 
-@pytest.mark.slow
-def test_a_real_process_killed_from_outside(tmp_path: Path) -> None:
-    arguments = (
-        "optimizer=scaled_adam", "lr=0.003", "max_epochs=40", "checkpoint_every_n_steps=7",
-        "data.n_train=300", "model.width=16", "data.augment=true",
-    )  # fmt: skip
-    assert train(*arguments, "name=whole", folder=tmp_path).wait() == 0
-    process = train(*arguments, "name=killed", folder=tmp_path)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/killed/*/checkpoints/last.ckpt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(random.Random(0).random() * 0.3)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    (killed,), (whole,) = ((tmp_path / "runs" / n).iterdir() for n in ("killed", "whole"))
-    assert not (killed / "summary.json").exists()
-    assert train(f"ckpt_path={killed}/checkpoints/last.ckpt", folder=tmp_path).wait() == 0
-    assert list((tmp_path / "runs").iterdir()).__len__() == 2
-    assert (killed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    one, other = (read_checkpoint(f / "checkpoints/last.ckpt") for f in (killed, whole))
-    for name, value in one["state_dict"].items():
-        if torch.is_tensor(value):
-            assert torch.equal(value, other["state_dict"][name]), name
+@pytest.mark.parametrize(
+    ("period", "steps"),
+    [(1, [0, 0, 1, 2, 2, 3, 4, 4, 5]), (2, [0, 0, 0, 2, 2, 2, 4, 4, 4]), (3, [0] * 5 + [3] * 4)],
+)
+def test_checkpoints_come_at_updates_also_of_a_last_batch(
+    tmp_path: Path, period: int, steps: list[int]
+) -> None:
+    # Three batches an epoch make two updates: one of two batches, one of the last batch alone.
+    files = RunFiles(str(tmp_path), every_n_steps=period)
+    written = Written(files.checkpoint_path)
+    module = ScaledLightningModule(
+        TwoLayerNet(64, 6, 10), CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.1)
+    )
+    trainer = pl.Trainer(
+        **QUIET, max_epochs=3, accumulate_grad_batches=2, callbacks=[files, written]
+    )
+    trainer.fit(module, datamodule=ImageDataModule("digits", n_train=60, n_val=20, batch_size=20))
+    assert written.steps == steps
 
 
 def test_a_checkpoint_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
-    from lightning_lazy.checkpoints import write_checkpoint
-
     class FullDisk:
         is_global_zero = True
 
@@ -86,4 +60,3 @@ def test_a_checkpoint_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None
     with pytest.raises(InputError, match="No space left"):
         write_checkpoint(FullDisk(), path)  # type: ignore[arg-type]
     assert read_checkpoint(path) == {"good": 1}
-    shutil.rmtree(tmp_path)

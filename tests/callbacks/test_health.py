@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,15 +108,22 @@ def test_noise_of_mini_batches_is_not_divergence(seed: int) -> None:
     assert trainer.callback_metrics["health/diverged"] == 0
 
 
-def test_the_state_continues() -> None:
+@pytest.mark.parametrize(
+    ("rank", "ranks", "sums"),
+    [(0, 2, [2.0, 6.0, 18.0]), (1, 2, [2.0, 10.0, 58.0]), (0, 1, [4.0, 16.0, 76.0])],
+)
+def test_the_state_continues_on_every_rank(rank: int, ranks: int, sums: list[float]) -> None:
     guard = DivergenceGuard(every_n_steps=10)
     guard._first, guard._window = 2.0, [1.0, 2.0, 4.0]
     guard._sums = torch.tensor([2.0, 6.0, 18.0])
+    state = guard.state_dict()
+    state["sums"].append([2.0, 10.0, 58.0])  # as a second rank would
     other = DivergenceGuard(every_n_steps=10)
-    other.load_state_dict(guard.state_dict())
+    other.load_state_dict(state)
+    other.on_train_start(SimpleNamespace(global_rank=rank, world_size=ranks), Scripted([]))
     assert (other._first, other._window) == (2.0, [1.0, 2.0, 4.0])
     assert other._sums is not None
-    assert other._sums.tolist() == [2.0, 6.0, 18.0]
+    assert other._sums.tolist() == sums
 
 
 def test_factor_must_be_above_one() -> None:

@@ -1,10 +1,10 @@
 """Families of runs for the harness: a module, its data, its callbacks, by seed."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from runs import GRID, Family, training
 from torch import nn
 
 from lightning_lazy import ScaledLightningModule
@@ -42,32 +42,35 @@ class DropoutNet(nn.Module):
         return self.out(self.drop(self.relu(self.norm(self.body(x)))))
 
 
-def small_cnn() -> nn.Module:
+def small_cnn(dropout: float = 0.0) -> nn.Module:
     """A net of two convolutions, each with BatchNorm, for the 8×8 digits."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
         nn.Conv2d(4, 6, 3, stride=2, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.Flatten(), nn.Linear(24, 10),
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(24, 10),
     )  # fmt: skip
 
 
-def diagnostics(log: int | None) -> list[Any]:
-    """Everything that measures, and `AutoL2`, which steers the module's ``l2``."""
-    return [
+def diagnostics(log: int | None, seed: int) -> list[Any]:
+    """What measures, and `AutoL2`, which steers the module's ``l2``; curvature every third time."""
+    always = [
         DivergenceGuard(every_n_steps=3),
         FrozenParameters(every_n_steps=3),
         ActivationStability(every_n_steps=log, size=30),
         ParameterDistance(every_n_steps=log),
+        AutoL2(0.03, period=2, refractory=0.003, size=20),
+        PeakTime(l2=0.03, budget=100),
+    ]
+    curvature = [
         LinearizationGap(every_n_steps=log, size=30, batch_size=10),
         HessianTopEigenvalues(2, every_n_steps=log, size=20, overlap=True),
         NeuralTangentKernel(every_n_steps=log, size=4),
         CatapultMonitor(size=10),
-        AutoL2(0.03, period=2, refractory=0.003, size=20),
-        PeakTime(l2=0.03, budget=100),
     ]
+    return always + curvature * (seed % 3 == 1)
 
 
-def mini_batches(seed: int) -> dict[str, Any]:
+def mini_batches(seed: int, n_train: int = 110) -> dict[str, Any]:
     """Augmented mini-batches, every other time mixed, dropout, BatchNorm, Adam, a schedule."""
     torch.manual_seed(seed)
     return {
@@ -79,11 +82,11 @@ def mini_batches(seed: int) -> dict[str, Any]:
             alpha=2.0,
             centering="none",
         ),
-        "data": ImageDataModule("digits", n_train=150, n_val=60, batch_size=20, augment=True,
+        "data": ImageDataModule("digits", n_train=n_train, n_val=40, batch_size=20, augment=True,
                                 padding=1, mixup=(None, 1.0)[seed % 2], seed=seed),
-        "trainer": {"max_epochs": 4},
-        "every_n_steps": (None, 3, 8, 5)[seed % 4],
-        "callbacks": diagnostics(None),
+        "trainer": {"max_epochs": 3},
+        "every_n_steps": (None, 3, 6, 5)[seed // 2 % 4],
+        "callbacks": diagnostics(None, seed),
     }  # fmt: skip
 
 
@@ -102,16 +105,16 @@ def full_batch(seed: int) -> dict[str, Any]:
         ),
         "data": ImageDataModule("digits", n_train=80, n_val=40, batch_size="full", seed=seed,
                                 normalize="sphere", augment=bool(seed % 2), padding=1),
-        "trainer": {"max_steps": 30, "val_check_interval": 4, "check_val_every_n_epoch": None,
+        "trainer": {"max_steps": 20, "val_check_interval": 4, "check_val_every_n_epoch": None,
                     "precision": "64-true", "max_epochs": -1},
-        "every_n_steps": 7 if seed % 3 else 4,
-        "callbacks": diagnostics(4),
+        "every_n_steps": (7, 7, 4)[seed % 3],
+        "callbacks": diagnostics(4, seed),
     }  # fmt: skip
 
 
 def accumulated(seed: int) -> dict[str, Any]:
-    """Two batches to an update."""
-    run = mini_batches(seed)
+    """Two batches to an update, but for the last of an epoch, which makes one of its own."""
+    run = mini_batches(seed, n_train=90)
     run["trainer"]["accumulate_grad_batches"] = 2
     return run
 
@@ -161,10 +164,29 @@ def auto_l2(seed: int) -> dict[str, Any]:
     return _cnn_run(seed, descent, None, callbacks)
 
 
-FAMILIES: dict[str, Callable[[int], dict[str, Any]]] = {
-    "mini_batches": mini_batches,
-    "full_batch": full_batch,
-    "accumulated": accumulated,
-    "noise": noise,
-    "auto_l2": auto_l2,
+def ddp(seed: int) -> dict[str, Any]:
+    """Ranks with shares of unequal length, BatchNorm, and dropout and noise of their own.
+
+    Rates fall with the loss, or λ does; the gradients of two batches add up every other time.
+    """
+    run = (noise, auto_l2)[seed // 2 % 2](seed)
+    run["data"] = ImageDataModule("digits", n_train=87, n_val=41, batch_size=10, flatten=False,
+                                  augment=True, padding=1, seed=seed)  # fmt: skip
+    run["trainer"]["max_epochs"] = 4
+    centred = run["module"]
+    run["module"] = ScaledLightningModule(
+        small_cnn(dropout=0.2), CrossEntropyLoss(), centred.optimizer, centred.schedule,
+        alpha=2.0, centering="none",
+    )  # fmt: skip
+    return run
+
+
+FAMILIES: dict[str, Family] = {
+    "mini_batches": training(mini_batches),
+    "full_batch": training(full_batch),
+    "accumulated": training(accumulated),
+    "noise": training(noise),
+    "auto_l2": training(auto_l2),
+    "grid": GRID,
+    "ddp": training(ddp, ranks=2),
 }

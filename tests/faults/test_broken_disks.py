@@ -223,6 +223,16 @@ def test_a_folder_that_gets_read_only_keeps_its_checkpoints(locked: Path) -> Non
     assert step_of(run / "checkpoints/previous.ckpt") == 2
 
 
+def test_metrics_that_can_not_be_written_are_refused_before_training(
+    train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    line = r"can't write /.*file/log/metrics\.csv \(Not a directory\)"
+    with pytest.raises(SystemExit, match=line):
+        train(*SMALL, f"logger.csv.folder={tmp_path}/file/log")
+    assert not (only_run("default") / "checkpoints/last.ckpt").exists()
+
+
 def test_a_path_below_a_file_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     updates = Updates()

@@ -1,7 +1,5 @@
 """Small grids on scikit-learn's digits, trained in a Trainer."""
 
-import os
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,15 +56,3 @@ def fit(grid: StackedGrid, data: Any = None, **settings: Any) -> StackedGrid:
 def cells_of(folder: Path) -> pd.DataFrame:
     """The table without the times, which no two runs share."""
     return read_cells(folder).drop(columns="seconds")
-
-
-class KillAt(pl.Callback):
-    """Ends the process with SIGKILL when the grid has been advanced so often."""
-
-    def __init__(self, calls: int) -> None:
-        self.calls = calls
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.calls -= 1
-        if self.calls == 0:
-            os.kill(os.getpid(), signal.SIGKILL)

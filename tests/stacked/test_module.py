@@ -259,7 +259,7 @@ def test_the_bar_counts_the_updates_of_all_cells(
     assert "960/960" in capsys.readouterr().err
 
 
-# --- the folder, kills, shards --------------------------------------------------------------------
+# --- the folder, stops, shards --------------------------------------------------------------------
 
 
 def test_the_folder_holds_the_table_a_summary_and_no_leftovers(tmp_path: Path) -> None:
@@ -274,20 +274,6 @@ def test_the_folder_holds_the_table_a_summary_and_no_leftovers(tmp_path: Path) -
     assert pd.read_csv(tmp_path / "metrics.csv")["val/acc"].iloc[-1] == table["val/acc"].max()
     assert not list(tmp_path.rglob("*.new")) + list(tmp_path.rglob("*.ckpt"))
     assert missing_shards(tmp_path) == {}
-
-
-@pytest.mark.slow
-def test_a_killed_grid_goes_on_to_the_same_table_bit_for_bit(tmp_path: Path) -> None:
-    # Kills between rounds and at any moment, chunks that shrink, both kinds of stacks.
-    done = subprocess.run(
-        [sys.executable, str(HERE / "killed_grid.py"), str(tmp_path), "3"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(results) == 3
-    assert all(one["same"] and one["cells"] == 32 and not one["left"] for one in results), results
-    assert sum(len(one["kills"]) for one in results) >= 6
-    assert all(one["stopped"] > 0 for one in results)
 
 
 class Stop(pl.Callback):
