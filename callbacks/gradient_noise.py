@@ -77,7 +77,7 @@ class GradientNoise(NamedCallback):
         refuse_sharded(self, trainer)
         names = trained_parameters(pl_module)
         for pattern in self.parameters or ():
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(fnmatchcase(name, str(pattern)) for name in names):
                 raise InputError(
                     f"no trained parameter is called {pattern}: choose from {', '.join(names)}"
                 )

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
+from torch import nn
 
 from lightning_lazy.argument_types import check_types, find, parameters
 from lightning_lazy.curvature.linearization import LinearizedModel
@@ -47,6 +48,21 @@ def build(node: Mapping[str, Any], allowed: Sequence[str] | None = None, **argum
     return built
 
 
+def check_kind(name: str, built: object, kind: type) -> None:
+    """Check that what was built for a part of the configuration is of the kind that it must be.
+
+    Raises:
+        InputError: It is not, as with another ``_target_`` or with ``_partial_``.
+    """
+    if not isinstance(built, kind):
+        package = kind.__module__.partition(".")[0]
+        raise InputError(
+            f"{name} must build a {kind.__name__} of {package}, got a "
+            f"{type(built).__module__}.{type(built).__name__}: change {name}._target_ or leave out "
+            f"{name}._partial_"
+        )
+
+
 def _reason(error: BaseException) -> str:
     """Return an error's first line, with its kind where the line may not say enough."""
     line = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -67,9 +83,12 @@ def build_module(
         if config.get(name) is not None:
             parts[name] = config[name]
     built = {name: build(part, allowed) for name, part in parts.items()}
+    check_kind("model", built["net"], nn.Module)
     if config.get("linearize"):
         built["net"] = LinearizedModel(built["net"])
-    return build(config["module"], allowed, **built)
+    module = build(config["module"], allowed, **built)
+    check_kind("module", module, pl.LightningModule)
+    return module
 
 
 def _check_targets(node: Any, allowed: tuple[str, ...]) -> None:

@@ -3,10 +3,11 @@
 import errno
 import functools
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def _is_mistake(error: Exception) -> bool:
 
 
 def _is_from_composing(error: Exception) -> bool:
-    """Return whether an error is one of Hydra's checks of overrides, which have no class."""
-    return isinstance(error, TypeError | ValueError) and not _running
+    """Return whether an error is one of Hydra's or a launcher's checks, which have no class."""
+    has_none = isinstance(error, TypeError | ValueError) or type(error) is RuntimeError
+    return has_none and not _running
 
 
 def _draw_what_there_is() -> None:
@@ -133,11 +135,34 @@ def prepared_arguments() -> Iterator[None]:
 
     register_resolvers()
     given = sys.argv
+    _check_options(given[1:])
     sys.argv = [given[0], *rank_arguments(resume_arguments(given[1:]))]
     try:
         yield
     finally:
         sys.argv = given
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Say in one line what Hydra's parser would say below its usage.
+
+    Raises:
+        InputError: An option is not there, lacks its value, or stands between overrides.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            get_args_parser().parse_args(arguments)
+    except SystemExit as error:
+        if error.code:
+            reason = told.getvalue().splitlines()[-1].partition("error: ")[2]
+            raise InputError(
+                f"{reason}: options such as -m come before all overrides (see: python train.py "
+                "--help)"
+            ) from error
+        raise
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:

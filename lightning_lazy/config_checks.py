@@ -1,10 +1,11 @@
 """What is wrong with a configuration, said before anything is built from it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_lazy.build import check_call
 from lightning_lazy.checks import check_number, check_period, check_size
@@ -65,6 +66,35 @@ def check_grid_overrides(overrides: Sequence[str]) -> None:
             )
 
 
+def check_additions(config: DictConfig, overrides: Sequence[str], groups: Iterable[str]) -> None:
+    """Refuse a key that an override adds where nothing reads it, such as a misspelt knob.
+
+    Args:
+        config: What the overrides compose to, interpolations as they are.
+        overrides: The overrides of the run, as Hydra keeps them.
+        groups: Names of the groups that it is composed of.
+
+    Raises:
+        InputError: Such a key is added.
+    """
+    known = {*_KNOBS, *_BUILT, *_BUILT_IF_GIVEN, *_COLLECTIONS, *groups}
+    written: Any = OmegaConf.to_container(overrides)  # interpolations unresolved
+    for text in written:
+        if not text.startswith("+") or text.startswith("++"):
+            continue
+        name = re.split("[=.@]", text[1:])[0]
+        if name not in known and not _is_read(config, name):
+            raise InputError(
+                f"{text} has no effect, since nothing reads {name}: check its spelling (see: "
+                "python train.py --help)"
+            )
+
+
+def _is_read(config: DictConfig, name: str) -> bool:
+    """Return whether an interpolation somewhere in a configuration starts with a key."""
+    return re.search(rf"\$\{{{re.escape(name)}\W", OmegaConf.to_yaml(config)) is not None
+
+
 def check_figures(plain: dict[str, Any]) -> None:
     """Check that what draws at the end of a run or of a sweep can be called.
 
@@ -91,6 +121,19 @@ def check_trainer(node: dict[str, Any]) -> None:
                 f"trainer.{name} comes from the group {name}, got {node[name]!r}: use {name}=… or "
                 f"+{name}.mine._target_=…"
             )
+    for name in ("max_epochs", "max_steps"):
+        if isinstance(node.get(name), int) and node[name] == 0:
+            raise InputError(
+                f"trainer.{name} must be at least 1, or -1 for no limit, got {node[name]!r}: use "
+                f"{name}=1"
+            )
+    if isinstance(node.get("fast_dev_run"), int) and node["fast_dev_run"] > 0:
+        raise InputError(
+            "trainer.fast_dev_run must be false, since it leaves out the files of a run, got "
+            f"{node['fast_dev_run']!r}: use max_steps=1"
+        )
+    if node.get("check_val_every_n_epoch") is not None:
+        check_size("trainer.check_val_every_n_epoch", node["check_val_every_n_epoch"])
     if "accumulate_grad_batches" in node:
         check_size("trainer.accumulate_grad_batches", node["accumulate_grad_batches"])
     if node.get("gradient_clip_val") is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_lazy.build import accepts, build
+from lightning_lazy.build import accepts, build, check_kind
 from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
 from lightning_lazy.processes import (
@@ -28,13 +28,16 @@ def build_trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -
         files: Keeps checkpoints and summary; ``None``: the module does.
 
     Raises:
-        InputError: A logger can't be started, or torchrun has started another number of processes.
+        InputError: A callback or the Trainer is something else, a logger can't be started, or
+            torchrun has started another number of processes.
     """
-    callbacks = [build(node) for node in plain["callbacks"].values() if node is not None]
+    callbacks = {key: build(node) for key, node in plain["callbacks"].items() if node is not None}
     # What Lightning says about devices and loggers does not concern a user of train.py. (The second
     # package is imported by the callbacks and sets levels of its own.)
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for key, one in callbacks.items():
+        _check_callback(key, one)
     loggers = []
     for node in filter(None, plain["logger"].values()):
         own = {key: str(folder) for key in ("folder", "save_dir") if accepts(node["_target_"], key)}
@@ -42,18 +45,37 @@ def build_trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -
     for logger in loggers:
         _start_logger(logger, plain)
     figures = RunFigures(str(folder), plain["figures"])
-    shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
+    shows_progress = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks.values())
     trainer: pl.Trainer = build(
         {
             "enable_progress_bar": shows_progress,
             "default_root_dir": str(folder),
             **devices_of_torchrun(plain["trainer"]),
         },
-        callbacks=[*([] if files is None else [files]), *callbacks, figures, TogetherToTheEnd()],
+        callbacks=[
+            *([] if files is None else [files]),
+            *callbacks.values(),
+            figures,
+            TogetherToTheEnd(),
+        ],
         logger=loggers,
     )
+    check_kind("trainer", trainer, pl.Trainer)
     check_torchrun(trainer)
     return trainer
+
+
+def _check_callback(key: str, built: object) -> None:
+    """Check that a callback is one, of either of Lightning's packages.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not hasattr(built, "on_train_start"):
+        raise InputError(
+            f"callbacks.{key} must build a callback of Lightning, got one of type "
+            f"{type(built).__name__}: change callbacks.{key}._target_ or leave out _partial_"
+        )
 
 
 def _start_logger(logger: Any, plain: dict[str, Any]) -> None:

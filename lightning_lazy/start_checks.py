@@ -30,7 +30,7 @@ def check_optimizer(module: Any, plain: dict[str, Any]) -> None:
         module.configure_optimizers()
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         given = ", ".join(
             f"{part}.{path}={value}"
             for part in ("optimizer", "schedule")

@@ -12,9 +12,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_lazy.build import build, build_module
+from lightning_lazy.build import build, build_module, check_kind
 from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.config_checks import (
+    check_additions,
     check_config,
     check_figures,
     check_grid_overrides,
@@ -51,8 +52,9 @@ def train(config: DictConfig) -> None:
     """
     check_config(config)
     hydra = HydraConfig.get()
+    check_additions(config, hydra.overrides.task, hydra.runtime.choices)
     folder = Path(hydra.runtime.output_dir)
-    ckpt_path = config.ckpt_path
+    ckpt_path = config.ckpt_path or None
     changed, checkpoint = {}, None
     if ckpt_path is None:
         plain = plain_config(config)
@@ -100,7 +102,8 @@ def train(config: DictConfig) -> None:
 
 def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
     """Build and load the data, and fill the sizes that the model's configuration leaves open."""
-    data = build(plain["data"])
+    data: pl.LightningDataModule = build(plain["data"])
+    check_kind("data", data, pl.LightningDataModule)
     if is_main_process():
         data.prepare_data()
     # stderr is for errors; which images there are stands in config.yaml.

@@ -61,6 +61,11 @@ def test_knobs_reach_every_place_that_needs_them(train: Train) -> None:
     assert checkpoint["global_step"] == 6
 
 
+def test_an_empty_checkpoint_path_is_a_new_run(train: Train) -> None:
+    train(*SMALL, "ckpt_path=")
+    assert (only_run() / "summary.json").is_file()
+
+
 def test_max_epochs_with_a_full_batch_counts_updates(train: Train) -> None:
     train(*SMALL[:3], "batch_size=full", "max_epochs=5", "every_n_steps=2")
     rows = pd.read_csv(only_run() / "metrics.csv")

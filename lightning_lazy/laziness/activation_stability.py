@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness.packed_bits import count_ones, pack_bits
 from lightning_lazy.laziness.pooling_winners import pooling_winners
@@ -69,7 +70,9 @@ class Stability:
 def activation_modules(
     module: nn.Module, types: Sequence[type[nn.Module]] = ACTIVATIONS, pooling: bool = False
 ) -> dict[str, nn.Module]:
-    """Return the activation modules inside ``module`` by name, frozen references left out.
+    """Return the activation modules inside ``module`` by name.
+
+    Those of frozen references are left out, and those of linearised nets, which never run.
 
     A module counts if it is of one of ``types`` or says so by an attribute ``is_activation``, and
     with ``pooling`` also if it is an `nn.MaxPool2d`.
@@ -81,7 +84,9 @@ def activation_modules(
     if not all(isinstance(kind, type) for kind in types):
         raise InputError(f"types must be classes of modules, got {list(types)}; pass nn.ReLU, say")
     frozen = tuple(
-        name + "." for name, part in module.named_modules() if isinstance(part, FrozenReference)
+        f"{name}." if name else ""
+        for name, part in module.named_modules()
+        if isinstance(part, FrozenReference | LinearizedModel)
     )
     own = {
         name: part

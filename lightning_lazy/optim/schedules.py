@@ -74,7 +74,7 @@ class StepDecay(LambdaLR):
                 "pass one"
             )
         marks = [float(milestone) for milestone in milestones or ()]
-        if any(mark <= 0 for mark in marks) or marks != sorted(marks):
+        if not all(mark > 0 for mark in marks) or marks != sorted(marks):
             raise InputError(
                 f"milestones must be above 0 and ascending, got {marks}; sort or drop some"
             )

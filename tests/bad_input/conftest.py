@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  its log writes to the stderr that there is on import
 import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 

@@ -26,6 +26,11 @@ CASES = [
         "every_n_epochs must be an integer of at least 1, got 'abc'; pass a larger every_n_epochs",
     ),
     (
+        "linearize=true callbacks=health '+callbacks.x={_target_:lightning_lazy.callbacks."
+        "PreActivationNoise,std:0.1}'",
+        "ScaledLightningModule has no activation modules …",
+    ),
+    (
         "callbacks.activation_stability.metric=5",
         "metric must be a text, got 5; change metric",
     ),

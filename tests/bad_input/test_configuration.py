@@ -188,6 +188,46 @@ CASES = [
         "argument 'nonsense'",
     ),
     (
+        "+alhpa=1",
+        "+alhpa=1 has no effect, since nothing reads alhpa: check its spelling (see: python "
+        "train.py --help)",
+    ),
+    (
+        "+trianer.devices=2",
+        "+trianer.devices=2 has no effect, since nothing reads trianer: check its spelling (see: "
+        "python train.py --help)",
+    ),
+    (
+        "+data._partial_=true",
+        "data must build a LightningDataModule of pytorch_lightning, got a …: change "
+        "data._target_ or leave out data._partial_",
+    ),
+    (
+        "+model._partial_=true",
+        "model must build a Module of torch, got a …: change model._target_ or leave out "
+        "model._partial_",
+    ),
+    (
+        "+module._partial_=true",
+        "module must build a LightningModule of pytorch_lightning, got a …: change "
+        "module._target_ or leave out module._partial_",
+    ),
+    (
+        "+callbacks.x._target_=builtins.object",
+        "callbacks.x must build a callback of Lightning, got one of type object: change "
+        "callbacks.x._target_ or leave out _partial_",
+    ),
+    (
+        "--nonsense",
+        "unrecognized arguments: --nonsense: options such as -m come before all overrides (see: "
+        "python train.py --help)",
+    ),
+    (
+        "lr=1 -m seed=0,1",
+        "unrecognized arguments: seed=0,1: options such as -m come before all overrides (see: "
+        "python train.py --help)",
+    ),
+    (
         "hydra.run.dir=/proc/nowhere",
         "No such file or directory: /proc/nowhere",
     ),

@@ -137,6 +137,15 @@ CASES = [
         "milestones must be above 0 and ascending, got [3.0, 2.0]; sort or drop some",
     ),
     (
+        "schedule=step 'schedule.milestones=[nan]'",
+        "milestones must be above 0 and ascending, got [nan]; sort or drop some",
+    ),
+    (
+        "optimizer=adam 'optimizer.betas=[0.9]'",
+        "can't build the optimizer or its schedule: list index out of range; change one of "
+        "optimizer.lr=1.0, optimizer.betas=[0.9], optimizer.eps=1e-08",
+    ),
+    (
         "schedule=step schedule.milestones=abc",
         "milestones must be a list or null, got 'abc'; change milestones",
     ),

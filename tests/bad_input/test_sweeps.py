@@ -66,3 +66,14 @@ CASES = [
 @pytest.mark.parametrize(("overrides", "line"), CASES, ids=[case[0] for case in CASES])
 def test_a_sweep_is_refused(refused: Callable[[str, str], None], overrides: str, line: str) -> None:
     refused(overrides, line)
+
+
+def test_slurm_is_asked_for_where_there_is_none(
+    refused: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no srun: on a cluster jobs would be started
+    refused(
+        "-m hydra/launcher=slurm seed=0,1",
+        'can\'t compose -m hydra/launcher=slurm seed=0,1: Could not detect "srun", are you indeed '
+        "on a slurm cluster? (see: python train.py --help)",
+    )

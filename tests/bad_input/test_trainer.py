@@ -103,6 +103,34 @@ CASES = [
         "-1. You passed in -5.",
     ),
     (
+        "trainer.max_epochs=0",
+        "trainer.max_epochs must be at least 1, or -1 for no limit, got 0: use max_epochs=1",
+    ),
+    (
+        "trainer.max_steps=0",
+        "trainer.max_steps must be at least 1, or -1 for no limit, got 0: use max_steps=1",
+    ),
+    (
+        "+trainer.check_val_every_n_epoch=0",
+        "trainer.check_val_every_n_epoch must be an integer of at least 1, got 0; pass a larger "
+        "trainer.check_val_every_n_epoch",
+    ),
+    (
+        "+trainer.fast_dev_run=true",
+        "trainer.fast_dev_run must be false, since it leaves out the files of a run, got True: "
+        "use max_steps=1",
+    ),
+    (
+        "+trainer._partial_=true",
+        "trainer must build a Trainer of pytorch_lightning, got a …: change trainer._target_ or "
+        "leave out trainer._partial_",
+    ),
+    (
+        "trainer._target_=lightning.pytorch.Trainer",
+        "trainer must build a Trainer of pytorch_lightning, got a lightning.pytorch.…: change "
+        "trainer._target_ or leave out trainer._partial_",
+    ),
+    (
         "trainer.num_sanity_val_steps=abc",
         "num_sanity_val_steps must be a whole number or null, got 'abc'; change "
         "num_sanity_val_steps",

@@ -117,6 +117,8 @@ def test_only_the_chosen_parameters_get_noise() -> None:
     assert not frozen.other.any()
     with pytest.raises(InputError, match=r"no trained parameter is called net\.\*: choose from w"):
         fit(OldStill(), GradientNoise(0.2, parameters=["net.*"]))
+    with pytest.raises(InputError, match="no trained parameter is called 1: choose from w"):
+        fit(OldStill(), GradientNoise(0.2, parameters=[1]))
 
 
 def test_seeds_and_names_make_other_noise() -> None:

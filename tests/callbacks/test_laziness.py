@@ -274,6 +274,21 @@ def test_the_report_tells_lazy_from_active(tmp_path: Path) -> None:
     assert verdicts == {1e4: "lazy", 0.01: "active"}
 
 
+def test_the_report_finds_the_linearised_model_lazy(tmp_path: Path) -> None:
+    report = LazinessReport()
+    torch.manual_seed(0)
+    net = LinearizedModel(TwoLayerNet(64, 30, 10, activation="relu"))
+    optimizer = partial(torch.optim.SGD, lr=1.0)
+    module = ScaledLightningModule(net, SquaredLoss(), optimizer, alpha=1.0)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[report], default_root_dir=str(tmp_path))
+    images = ImageDataModule("digits", n_train=60, n_val=40, batch_size=20)
+    trainer.fit(module, datamodule=images)
+    assert "activation_stability" not in report.verdict.evidence  # its activations run at θ₀ only
+    # It is its own linearisation; in double precision (the callback's), rounding alone is left.
+    assert report.verdict.evidence["nonlinear_share"] < 1e-6
+    assert report.verdict.verdict == "lazy"
+
+
 def test_the_report_does_without_activation_modules_and_without_targets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lazy import InputError, ScaledModel
+from lightning_lazy import InputError, LinearizedModel, ScaledModel
 from lightning_lazy.laziness import (
     activation_modules,
     activation_patterns,
@@ -109,6 +109,12 @@ def test_in_place_activations_are_read_before_they_overwrite() -> None:
 def test_no_activation_modules() -> None:
     with pytest.raises(InputError, match=r"Linear has no activation modules .*nn.ReLU\(\)"):
         activation_modules(nn.Linear(3, 3))
+
+
+def test_a_linearised_net_has_no_activation_modules() -> None:
+    net = LinearizedModel(nn.Sequential(nn.Linear(3, 3), nn.ReLU()))  # they run at θ₀ only
+    with pytest.raises(InputError, match="LinearizedModel has no activation modules"):
+        activation_modules(net)
 
 
 def test_activation_modules_that_never_run() -> None:
