@@ -1,7 +1,7 @@
 """How many activation units still fire for the inputs they fired for at initialisation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_lazy.callbacks._base import PeriodicCallback
 from lightning_lazy.callbacks._buffers import measured_alike
 from lightning_lazy.callbacks._probe import Probe, Split, net_forward
+from lightning_lazy.checks import check_choice
 from lightning_lazy.errors import InputError
 from lightning_lazy.laziness import (
     ACTIVATIONS,
@@ -22,6 +23,8 @@ from lightning_lazy.laziness import (
     stability,
 )
 from lightning_lazy.reporting import gather
+
+Metric = Literal["lazy/activation_stability", "lazy/sign_consistency"]
 
 
 class ActivationStability(PeriodicCallback):
@@ -73,12 +76,13 @@ class ActivationStability(PeriodicCallback):
         batch_size: int = 250,
         types: Sequence[type[nn.Module]] = ACTIVATIONS,
         pooling: bool = False,
-        metric: str = "lazy/activation_stability",
+        metric: Metric = "lazy/activation_stability",
         per_layer: bool = True,
         forward: Callable[[Any, Any], Any] = net_forward,
         name: str | None = None,
     ) -> None:
         super().__init__(every_n_steps, every_n_epochs, name)
+        check_choice("metric", metric, get_args(Metric))
         self.probe = Probe(split, size, batch_size)
         self.types = tuple(types)
         self.pooling = pooling

@@ -17,7 +17,7 @@ from lightning_lazy.errors import InputError
 from lightning_lazy.losses import num_correct
 from lightning_lazy.reference_cache import ReferenceCache
 from lightning_lazy.reporting import is_full_batch, publish
-from lightning_lazy.scaling import Centering, ScaledModel, square_is_lost
+from lightning_lazy.scaling import Centering, ScaledModel, check_square
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
@@ -150,11 +150,7 @@ class ScaledLightningModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse a scale whose square is lost in the run's precision, and mixup for a margin."""
-        if square_is_lost(self.alpha, self.dtype):  # type: ignore[arg-type]
-            raise InputError(
-                f"alpha={self.alpha:g} can't be squared in {self.dtype}: choose alpha between "
-                "1e-18 and 1e18, or up to 1e±150 in double precision (trainer=float64)"
-            )
+        check_square(self.alpha, self.dtype)  # type: ignore[arg-type]
         mixup = getattr(self.trainer.datamodule, "mixup", None)  # type: ignore[attr-defined]
         if mixup is not None and not getattr(self.loss, "takes_mixtures", True):
             raise InputError(

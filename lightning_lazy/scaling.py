@@ -22,6 +22,19 @@ def square_is_lost(alpha: float, dtype: torch.dtype) -> bool:
     return not limits.tiny <= alpha**2 <= limits.max or alpha**-2 < limits.tiny
 
 
+def check_square(alpha: float, dtype: torch.dtype) -> None:
+    """Refuse an α whose square is lost in a floating type.
+
+    Raises:
+        InputError: It is.
+    """
+    if square_is_lost(alpha, dtype):
+        raise InputError(
+            f"alpha={alpha:g} can't be squared in {dtype}: choose alpha between 1e-18 and 1e18, or "
+            "up to 1e±150 in double precision (trainer=float64)"
+        )
+
+
 class FrozenReference(nn.Module):
     """A copy of a net at θ₀ that never learns; measures of laziness skip the modules inside it.
 

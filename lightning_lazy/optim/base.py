@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_lazy.errors import InputError
+from lightning_lazy.scaling import check_square
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -56,7 +57,8 @@ class FoldedOptimizer(Optimizer):
             param_group: `params` and the options that differ from the defaults.
 
         Raises:
-            InputError: an option out of range, or a complex parameter.
+            InputError: an option out of range, an α² that is lost in a parameter's precision, or a
+                complex parameter.
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -69,6 +71,8 @@ class FoldedOptimizer(Optimizer):
                 f"{type(self).__name__} needs real parameters, got complex ones; "
                 "train their real and imaginary parts"
             )
+        for dtype in {param.dtype for param in group["params"]}:
+            check_square(group["alpha"], dtype)
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -32,7 +32,11 @@ CASES = [
     ),
     (
         "callbacks.activation_stability.metric=5",
-        "metric must be a text, got 5; change metric",
+        "metric must be one of lazy/activation_stability, lazy/sign_consistency, got 5; …",
+    ),
+    (
+        "callbacks.activation_stability.metric=train/loss",
+        "metric must be one of lazy/activation_stability, …, got 'train/loss'; pick one",
     ),
     (
         "callbacks.activation_stability.pooling=true",

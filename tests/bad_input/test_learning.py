@@ -99,6 +99,11 @@ CASES = [
         "alpha must lie in (0, inf), got 0; change alpha",
     ),
     (
+        "optimizer=scaled_adam optimizer.alpha=1e30",
+        "alpha=1e+30 can't be squared in torch.float32: choose alpha between 1e-18 and 1e18, or "
+        "up to 1e±150 in double precision (trainer=float64)",
+    ),
+    (
         "optimizer=scaled_adam 'optimizer.betas=[0.9]'",
         "betas must be two numbers, got [0.9]; pass (β₁, β₂)",
     ),
