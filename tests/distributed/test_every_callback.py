@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from processes import run_apart
+from processes import made_once, run_apart
 
 from lightning_lazy import callbacks, read_checkpoint
 
@@ -32,9 +32,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs on several processes, and each of them replayed on one."""
-    folder = tmp_path_factory.mktemp("every")
-    run_apart(SCRIPT, str(folder), leaves=folder / "done")
-    return folder
+    return made_once(
+        tmp_path_factory,
+        "every_callback",
+        lambda folder: run_apart(SCRIPT, str(folder), leaves=folder / "done"),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """Scripts that train on several processes, and what they have in common."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from trainers import QUIET
@@ -22,6 +25,21 @@ def run_apart(script: Path, *arguments: str, leaves: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert leaves.is_file(), done.stderr
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of pytest's workers fills, and the others wait for."""
+    top = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+    folder, made = top / name, top / f"{name}-made"
+    with (top / f"{name}-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
 
 
 def double_trainer(devices: int, **arguments: Any) -> pl.Trainer:
