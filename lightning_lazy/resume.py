@@ -166,6 +166,22 @@ def check_weights(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
             )
 
 
+def check_length(checkpoint: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    """Check that a run is not to end before where its checkpoint is.
+
+    Raises:
+        InputError: It is.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    done = {"max_epochs": progress["processed"], "max_steps": checkpoint["global_step"]}
+    for name, count in done.items():
+        if 0 < plain[name] < count:
+            raise InputError(
+                f"{name} must be at least {count}, which the run has done already, got "
+                f"{plain[name]}: choose a larger one to go on"
+            )
+
+
 def plain_config(config: DictConfig) -> dict[str, Any]:
     """Return the configuration resolved, in plain containers, with the periods it implies.
 

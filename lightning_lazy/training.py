@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_lazy.build import build, build_module, check_kind
-from lightning_lazy.checkpoints import read_checkpoint
 from lightning_lazy.config_checks import (
     check_additions,
     check_config,
@@ -23,14 +22,13 @@ from lightning_lazy.config_checks import (
 )
 from lightning_lazy.curvature.linearization import LinearizedModel
 from lightning_lazy.errors import InputError
+from lightning_lazy.origin import Origin, is_recorded, last_checkpoint, settings
 from lightning_lazy.processes import refuse_subprocesses
 from lightning_lazy.reporting import is_main_process
 from lightning_lazy.resume import (
+    check_length,
     check_weights,
-    optimizer_changes,
-    plain_config,
     record_overrides,
-    resumed_config,
 )
 from lightning_lazy.run_files import RunFiles
 from lightning_lazy.run_trainer import build_trainer, fit
@@ -42,7 +40,8 @@ def train(config: DictConfig) -> None:
 
     The folder then holds ``config.yaml`` (resolved), ``metrics.csv``, ``summary.json``,
     ``checkpoints/last.ckpt`` and ``figures/*.png``. With ``ckpt_path`` the run that the checkpoint
-    belongs to goes on in its own folder. In a multirun a cell that is finished is skipped.
+    belongs to goes on in its own folder. In a multirun that is started again a finished cell is
+    skipped, and one that was stopped goes on from its last checkpoint.
 
     Args:
         config: As composed from ``conf/config.yaml``.
@@ -52,17 +51,10 @@ def train(config: DictConfig) -> None:
     """
     check_config(config)
     hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
     check_additions(config, hydra.overrides.task, hydra.runtime.choices)
     folder = Path(hydra.runtime.output_dir)
-    ckpt_path = config.ckpt_path or None
-    changed, checkpoint = {}, None
-    if ckpt_path is None:
-        plain = plain_config(config)
-    else:
-        plain = resumed_config(folder, config)
-        if plain.get("stacked") is None:
-            checkpoint = read_checkpoint(ckpt_path)
-            changed = optimizer_changes(checkpoint, plain)
+    plain, origin = settings(config, folder)
     check_figures(plain)
     check_trainer(plain["trainer"])
     in_sweep = hydra.mode is RunMode.MULTIRUN
@@ -72,31 +64,19 @@ def train(config: DictConfig) -> None:
             print(f"left out: {folder} (seed {plain['seed']}; only_seed={plain['only_seed']})")
             return
     data = _prepared_data(plain)
-    if in_sweep and _is_finished(folder, plain):
-        print(f"already finished: {folder} (delete it to run it again)")
-        return
-    pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    with default_dtype(plain["trainer"].get("precision")):
-        module = build_module(plain)
-    if checkpoint is not None:
-        check_weights(checkpoint, module)
-    check_optimizer(module, plain)
-    check_shapes(module, data, plain["trainer"].get("precision"))
+    if in_sweep and is_recorded(folder, plain):
+        if (folder / "summary.json").is_file():
+            print(f"already finished: {folder} (delete it to run it again)")
+            return
+        origin = last_checkpoint(folder, plain)
+    module = _checked_module(plain, data, origin)
     if plain.get("stacked") is not None:
-        check_grid_overrides(list(hydra.overrides.task))
-        _train_grid(plain, folder, data, in_sweep)
-        return
-    if is_main_process():
-        OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-        if ckpt_path is not None:
-            record_overrides(folder, list(hydra.overrides.task))
-    files = RunFiles(
-        str(folder),
-        every_n_steps=plain["checkpoint_every_n_steps"],
-        config=plain,
-        optimizer_overrides=changed,
-    )
-    fit(build_trainer(plain, folder, files), module, data, ckpt_path, folder)
+        check_grid_overrides(overrides)
+        _train_grid(plain, folder, data)
+    else:
+        if origin.path is not None and not in_sweep and is_main_process():
+            record_overrides(folder, overrides)
+        _train_run(plain, folder, data, module, origin)
     _report(folder, in_sweep)
 
 
@@ -115,14 +95,35 @@ def _prepared_data(plain: dict[str, Any]) -> pl.LightningDataModule:
     return data
 
 
-def _is_finished(folder: Path, plain: dict[str, Any]) -> bool:
-    summary, recorded = folder / "summary.json", folder / "config.yaml"
-    if not (summary.is_file() and recorded.is_file()):
-        return False
-    return OmegaConf.to_container(OmegaConf.load(recorded)) == plain
+def _checked_module(plain: dict[str, Any], data: Any, origin: Origin) -> pl.LightningModule:
+    """Build the module, and check that data, optimizer and checkpoint are for it."""
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    with default_dtype(plain["trainer"].get("precision")):
+        module = build_module(plain)
+    if origin.checkpoint is not None:
+        check_weights(origin.checkpoint, module)
+        check_length(origin.checkpoint, plain)
+    check_optimizer(module, plain)
+    check_shapes(module, data, plain["trainer"].get("precision"))
+    return module
 
 
-def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) -> None:
+def _train_run(
+    plain: dict[str, Any], folder: Path, data: Any, module: pl.LightningModule, origin: Origin
+) -> None:
+    """Train a single run."""
+    if is_main_process():
+        OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+    files = RunFiles(
+        str(folder),
+        every_n_steps=plain["checkpoint_every_n_steps"],
+        config=plain,
+        optimizer_overrides=origin.changed,
+    )
+    fit(build_trainer(plain, folder, files), module, data, origin.path, folder)
+
+
+def _train_grid(plain: dict[str, Any], folder: Path, data: Any) -> None:
     """Train a grid of cells at once; it keeps the files of its folder itself.
 
     Raises:
@@ -151,7 +152,6 @@ def _train_grid(plain: dict[str, Any], folder: Path, data: Any, in_sweep: bool) 
             "with stacked.shard=1/2 and stacked.shard=2/2"
         )
     fit(trainer, grid, data, None, folder)
-    _report(folder, in_sweep)
 
 
 @rank_zero_only

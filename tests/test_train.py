@@ -132,13 +132,14 @@ def test_a_resume_can_change_the_learning_rate_under_a_schedule(train: Train) ->
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(train: Train) -> None:
-    train(*SMALL, "max_epochs=1")
+    train(*SMALL, "max_epochs=2")
     checkpoint = only_run() / "checkpoints/last.ckpt"
-    for override in ("lr=abc", "optimizer.nesterov=maybe", "+optimizer.nonsense=1"):
+    refused = ("lr=abc", "optimizer.nesterov=maybe", "+optimizer.nonsense=1", "max_epochs=1")
+    for override in refused:
         with pytest.raises(SystemExit, match="error"):
             train(f"ckpt_path={checkpoint}", override)
-    train(f"ckpt_path={checkpoint}", "max_epochs=2")
-    assert read_checkpoint(checkpoint)["global_step"] == 6
+    train(f"ckpt_path={checkpoint}", "max_epochs=3")
+    assert read_checkpoint(checkpoint)["global_step"] == 9
 
 
 def test_a_changed_learning_rate_survives_a_kill_before_the_next_checkpoint(train: Train) -> None:
@@ -251,6 +252,27 @@ def test_a_sweep_skips_finished_cells_and_draws_also_where_one_fails(train: Trai
         train(*arguments)
     assert only_run("sweep") == folder
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/summary.json")} == times
+
+
+def test_a_sweep_goes_on_with_the_cell_that_was_stopped(train: Train) -> None:
+    arguments = ("-m", *SMALL, "seed=0,1", "name=sweep", "optimizer=scaled_adam", "lr=0.01")
+    train(*arguments)
+    *_, cell = sorted(path.parent for path in only_run("sweep").glob("*/summary.json"))
+    whole, last = (cell / "metrics.csv").read_bytes(), cell / "checkpoints/last.ckpt"
+    weights = read_checkpoint(last)["state_dict"]
+    # What a kill in the second epoch leaves; then with a checkpoint that is damaged.
+    (cell / "summary.json").unlink()
+    (cell / "checkpoints/previous.ckpt").replace(last)
+    assert 0 < read_checkpoint(last)["global_step"] < 6
+    good = last.read_bytes()
+    last.write_bytes(good[:-500])
+    with pytest.raises(SystemExit, match=r"last.ckpt can't be read"):
+        train(*arguments)
+    last.write_bytes(good)
+    train(*arguments)
+    assert (cell / "metrics.csv").read_bytes() == whole
+    after = read_checkpoint(last)["state_dict"]
+    assert all(torch.equal(weights[k], after[k]) for k in weights if torch.is_tensor(weights[k]))
 
 
 def test_a_mistake_in_all_cells_of_a_sweep_is_the_line_that_is_told(

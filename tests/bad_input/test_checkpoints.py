@@ -155,6 +155,7 @@ OVERRIDES = [
     ("l2=-1", "l2 must be finite and at least 0, got -1; change l2"),
     ("+optimizer.nonsense=1", "optimizer.nonsense can't be changed on resume: its state has …"),
     ("alhpa=1", "Could not override 'alhpa'. (see: python train.py --help)"),
+    ("max_steps=2", "max_steps must be at least 3, which the run has done already, got 2: …"),
     ("max_epochs=0", "max_epochs must be an integer of at least 1, got 0; pass a larger …"),
 ]
 
