@@ -116,7 +116,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         line = f"can't read the override {error.override!r}, put quotes around its value: {line}"
     elif not _is_mistake(error):
-        line = f"can't compose {' '.join(sys.argv[1:])}: {line}"
+        line = f"can't start {' '.join(sys.argv[1:])}: {line}"
+    if "hydra/launcher/submitit" in line:
+        line = 'the launcher is in the extra "cluster": pip install -e ".[cluster]"'
     options = getattr(error, "options", None)
     if options:  # members of a group
         return f"{line}: choose one of {', '.join(options)}"

@@ -71,15 +71,14 @@ def check_additions(config: DictConfig, overrides: Sequence[str], groups: Iterab
 
     Args:
         config: What the overrides compose to, interpolations as they are.
-        overrides: The overrides of the run, as Hydra keeps them.
+        overrides: The overrides of the run.
         groups: Names of the groups that it is composed of.
 
     Raises:
         InputError: Such a key is added.
     """
     known = {*_KNOBS, *_BUILT, *_BUILT_IF_GIVEN, *_COLLECTIONS, *groups}
-    written: Any = OmegaConf.to_container(overrides)  # interpolations unresolved
-    for text in written:
+    for text in overrides:
         if not text.startswith("+") or text.startswith("++"):
             continue
         name = re.split("[=.@]", text[1:])[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from lightning_lazy.errors import InputError
@@ -95,13 +96,24 @@ def devices_of_torchrun(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return dict(trainer)
 
 
-def check_torchrun(trainer: pl.Trainer) -> None:
-    """Check that a Trainer expects as many processes as torchrun has started, if it has.
+def check_launch(trainer: pl.Trainer) -> None:
+    """Check that a Trainer expects the processes that there are or will be.
 
     Raises:
-        InputError: It expects more or fewer.
+        InputError: torchrun has started more or fewer, or nothing starts those of other machines.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
+        own = getattr(trainer.strategy, "cluster_environment", None)
+        if (
+            trainer.num_nodes > 1
+            and isinstance(own, LightningEnvironment)
+            and "NODE_RANK" not in os.environ
+        ):
+            raise InputError(
+                f"trainer.num_nodes={trainer.num_nodes} needs torchrun or srun, which start "
+                "train.py on each machine, got neither: see conf/trainer/multinode.yaml, or use "
+                "trainer=ddp"
+            )
         return
     started, expected = int(os.environ["WORLD_SIZE"]), trainer.num_devices * trainer.num_nodes
     if started != expected:

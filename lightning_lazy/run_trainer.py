@@ -12,7 +12,7 @@ from lightning_lazy.errors import InputError
 from lightning_lazy.figures.run_figures import RunFigures
 from lightning_lazy.processes import (
     TogetherToTheEnd,
-    check_torchrun,
+    check_launch,
     devices_of_torchrun,
     finished_in_spite_of_aborts,
 )
@@ -61,7 +61,7 @@ def build_trainer(plain: dict[str, Any], folder: Path, files: RunFiles | None) -
         logger=loggers,
     )
     check_kind("trainer", trainer, pl.Trainer)
-    check_torchrun(trainer)
+    check_launch(trainer)
     return trainer
 
 

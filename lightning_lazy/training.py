@@ -51,8 +51,8 @@ def train(config: DictConfig) -> None:
     """
     check_config(config)
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    check_additions(config, hydra.overrides.task, hydra.runtime.choices)
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task)  # interpolations as they are
+    check_additions(config, overrides, hydra.runtime.choices)
     folder = Path(hydra.runtime.output_dir)
     plain, origin = settings(config, folder)
     check_figures(plain)

@@ -1,5 +1,6 @@
 """The documentation site: it builds without a warning, and what its pages say is there."""
 
+import html
 import os
 import re
 import subprocess
@@ -25,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 CONF = ROOT / "conf"
 PAGES = sorted(DOCS.rglob("*.md"))
-_BLOCK = re.compile(r"```\w+\n# (my_package/\S+|conf/\S+)\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(
+    r"```\w+\n((?:# @package _global_\n)?# (my_package/\S+|conf/\S+).*?)```", re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,13 @@ def test_the_three_lines_on_the_page_of_a_callback_train(name: str, tmp_path: Pa
     assert names["trainer"].global_step > 0
 
 
+@pytest.mark.parametrize("example", ["cifar", "transformer", "gan"])
+def test_the_page_of_projects_shows_their_code(example: str, site: Path) -> None:
+    page = html.unescape(re.sub("<[^>]+>", "", (site / "projects/index.html").read_text()))
+    for line in (ROOT / f"examples/{example}.py").read_text().splitlines():
+        assert line in page
+
+
 def test_formulas_are_no_longer_directives(site: Path) -> None:
     pages = [path.read_text() for path in site.rglob("index.html")]
     assert not any(".. math::" in page for page in pages)
@@ -127,7 +137,7 @@ def test_experiments_that_a_page_names_are_there(path: Path) -> None:
     text = path.read_text()
     commands = re.findall(r"experiment=([a-z0-9_]+/[a-z0-9_]+)", text)
     named = re.findall(r"`((?:kanoh|chizat|huang|li|lewkowycz)/[a-z0-9_]+)", text)
-    own = set(re.findall(r"^# conf/experiment/(\S+)\.yaml$", text, re.MULTILINE))
+    own = set(re.findall(r"^# conf/experiment/(\S+)\.yaml", text, re.MULTILINE))
     for experiment in {*commands, *named} - own:
         assert (CONF / "experiment" / f"{experiment}.yaml").is_file(), experiment
 
@@ -143,7 +153,7 @@ def test_the_page_on_extending_can_be_followed(
     train: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # `train` works in an empty folder, where the files of the page are laid.
-    for name, text in _BLOCK.findall((DOCS / "extending.md").read_text()):
+    for text, name in _BLOCK.findall((DOCS / "extending.md").read_text()):
         path = Path(name.replace("conf/", "my_conf/"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

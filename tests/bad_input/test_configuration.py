@@ -19,12 +19,12 @@ CASES = [
     ),
     (
         "model=1",
-        "can't compose model=1: Config group override must be a string or a list. Got int (see: "
+        "can't start model=1: Config group override must be a string or a list. Got int (see: "
         "python train.py --help)",
     ),
     (
         "model=null",
-        "can't compose model=null: Config group override must be a string or a list. Got NoneType"
+        "can't start model=null: Config group override must be a string or a list. Got NoneType"
         " (see: python train.py --help)",
     ),
     (
@@ -58,7 +58,7 @@ CASES = [
     ),
     (
         "=1",
-        "can't compose =1: Config group override must be a string or a list. Got int (see: python"
+        "can't start =1: Config group override must be a string or a list. Got int (see: python"
         " train.py --help)",
     ),
     (

@@ -34,7 +34,7 @@ CASES = [
     ),
     (
         "-m model=two_layer,null",
-        "can't compose -m model=two_layer,null: Config group override must be a string or a list."
+        "can't start -m model=two_layer,null: Config group override must be a string or a list."
         " Got NoneType (see: python train.py --help)",
     ),
     (
@@ -44,7 +44,7 @@ CASES = [
     ),
     (
         "-m 'alpha=range(1,2,0)'",
-        "can't compose -m alpha=range(1,2,0): range() arg 3 must not be zero (see: python "
+        "can't start -m alpha=range(1,2,0): range() arg 3 must not be zero (see: python "
         "train.py --help)",
     ),
     (
@@ -74,6 +74,6 @@ def test_slurm_is_asked_for_where_there_is_none(
     monkeypatch.setenv("PATH", "")  # no srun: on a cluster jobs would be started
     refused(
         "-m hydra/launcher=slurm seed=0,1",
-        'can\'t compose -m hydra/launcher=slurm seed=0,1: Could not detect "srun", are you indeed '
+        'can\'t start -m hydra/launcher=slurm seed=0,1: Could not detect "srun", are you indeed '
         "on a slurm cluster? (see: python train.py --help)",
     )

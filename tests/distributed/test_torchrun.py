@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from trainers import QUIET
 
 from lightning_lazy import InputError
-from lightning_lazy.processes import check_torchrun, devices_of_torchrun
+from lightning_lazy.processes import check_launch, devices_of_torchrun
 
 STARTED = "torchrun has started 2 processes, the Trainer expects 1: use trainer=ddp"
 
@@ -27,7 +27,16 @@ def test_without_torchrun_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert devices_of_torchrun({"devices": "auto"}) == {"devices": "auto"}
-    check_torchrun(pl.Trainer(**QUIET))
+    check_launch(pl.Trainer(**QUIET))
+
+
+def test_several_machines_need_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    trainer = pl.Trainer(**QUIET | {"num_nodes": 2, "devices": 1, "strategy": "ddp"})
+    with pytest.raises(InputError, match=r"^trainer.num_nodes=2 needs torchrun or srun, "):
+        check_launch(trainer)
+    monkeypatch.setenv("NODE_RANK", "1")  # as a launcher of one's own would
+    check_launch(trainer)
 
 
 @pytest.mark.usefixtures("_torchrun")
@@ -35,14 +44,14 @@ def test_all_devices_are_as_many_as_torchrun_has_started() -> None:
     assert devices_of_torchrun({"devices": "auto"}) == {"devices": 2}
     assert devices_of_torchrun({"strategy": "ddp"}) == {"strategy": "ddp", "devices": 2}
     assert devices_of_torchrun({"devices": 4}) == {"devices": 4}
-    check_torchrun(pl.Trainer(**QUIET | {"devices": 2, "strategy": "ddp"}))
+    check_launch(pl.Trainer(**QUIET | {"devices": 2, "strategy": "ddp"}))
 
 
 @pytest.mark.usefixtures("_torchrun")
 @pytest.mark.parametrize("arguments", [{}, {"devices": 2, "num_nodes": 2, "strategy": "ddp"}])
 def test_another_number_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match="torchrun has started 2 processes, the Trainer expects"):
-        check_torchrun(pl.Trainer(**QUIET | arguments))
+        check_launch(pl.Trainer(**QUIET | arguments))
 
 
 @pytest.mark.usefixtures("_torchrun")
