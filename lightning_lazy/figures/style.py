@@ -35,6 +35,15 @@ def label(axes: Axes, x: str, y: str, title: str = "") -> None:
     axes.set_title(title, fontsize=10, loc="left")
 
 
+def seeds_text(count: int) -> str:
+    """Return a number of seeds in words.
+
+    >>> seeds_text(1), seeds_text(3)
+    ('1 seed', '3 seeds')
+    """
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
 def logarithmic(axes: Axes, which: str, places: Iterable[float] = ()) -> None:
     """Make an axis logarithmic once the data are drawn, with numbers that do not run into another.
 

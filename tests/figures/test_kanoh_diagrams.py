@@ -10,7 +10,7 @@ import pytest
 from diagrams import AXES, CRITICAL, EPS, ROOT, made_up_cells, write_grid
 from grids import fit, make_grid
 from matplotlib import colormaps
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.image import imread
 
 from lightning_lazy import InputError
@@ -19,12 +19,13 @@ from lightning_lazy.figures.kanoh.cells import (
     Diagram,
     over_seeds,
     read_diagram,
+    scored_by,
     some_rates,
     with_panels,
 )
 from lightning_lazy.figures.kanoh.effective_rate import effective_factor, second_moment_root
 from lightning_lazy.figures.kanoh.lattice import Lattice, Plane, lattice, matrix
-from lightning_lazy.figures.kanoh.maps import draw_cells
+from lightning_lazy.figures.kanoh.maps import draw_cells, map_figure
 from lightning_lazy.figures.kanoh.overlays import MISSING
 from lightning_lazy.figures.kanoh.regions import find_regions
 from lightning_lazy.figures.kanoh.slices import best_rates
@@ -61,6 +62,23 @@ def test_shards_are_merged_and_what_is_missing_is_said(
     merged = read_diagram([tmp_path / "1", tmp_path / "3", tmp_path / "elsewhere"]).cells
     assert merged["cell"].tolist() == list(range(8))
     assert capsys.readouterr().out == ""
+
+
+def test_a_shard_by_itself_does_not_speak_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It draws when it ends; what is missing is said once, by the figure of the sweep.
+    places = [tmp_path / "0", tmp_path / "1"]
+    for number, place in enumerate(places, start=1):
+        write_grid(place, SMALL, shard=f"{number}/3")
+    read_diagram(places[0])
+    assert capsys.readouterr().out == ""
+    read_diagram(places)
+    assert capsys.readouterr().out == "missing: shard 3/3: 2 cells\n"
+    table = pd.read_parquet(places[0] / "cells.parquet")
+    table.iloc[1:].to_parquet(places[0] / "cells.parquet", index=False)
+    read_diagram(places[0])
+    assert capsys.readouterr().out == "missing: shard 1/3: 1 cells\n"
 
 
 def test_grids_on_several_data_sets_are_panels_of_one_diagram(
@@ -148,6 +166,17 @@ def test_diverged_cells_are_white_missing_ones_grey_and_untrusted_ones_hatched()
     assert axs[0][0].get_xlim() == (-0.5, 2.5)
 
 
+@pytest.mark.parametrize(("acc", "ink", "end"), [(0.05, "white", 0.0), (0.95, "black", 1.0)])
+def test_the_legend_is_hatched_as_the_cells_are(acc: float, ink: str, end: float) -> None:
+    points = points_of(SMALL)
+    points[["untrusted", "diverged", "val/acc"]] = True, False, acc
+    (legend,) = map_figure(points, "alpha", "lr", "val/acc").legends
+    names = [text.get_text() for text in legend.get_texts()]
+    patch = legend.get_patches()[names.index("updates lost to rounding")]
+    assert to_hex(patch.get_edgecolor()) == to_hex(ink)
+    assert to_hex(patch.get_facecolor()) == to_hex(colormaps["viridis"](end))
+
+
 def test_lines_are_placed_by_their_logarithm_on_any_lattice() -> None:
     even = Lattice("lr", (0.1, 1.0, 10.0))
     # The outer cells end half a decade out.
@@ -200,6 +229,16 @@ def test_edges_best_points_and_bands_of_a_made_up_diagram() -> None:
     assert regions.best["best"] == regions.best["alpha"] == 1e-6
     # train/acc = 0.05 + val/acc ≥ 0.95 only at the best η: one decade, up to α = 1.
     assert regions.lines["decades"].tolist() == pytest.approx([1.0] * 7 + [0.0] * 6)
+
+
+@pytest.mark.parametrize(("first", "found"), [(0.2, False), (0.01, True)])
+def test_a_law_needs_three_different_edges(first: float, found: bool) -> None:
+    # By hand: edges at 3α = 0.6, 0.3, 0.9 lie between η = 0.1 and 1, those at 3 and 6 between 1
+    # and 10; the one at 0.03 between 0.01 and 0.1.
+    axes = {"optimizer": "sgd", "alpha": [first, 0.1, 0.3, 1.0, 2.0], "lr": "1e-2:1e1:4"}
+    regions = find_regions(points_of(axes), "alpha", "lr")
+    assert regions.lines["critical"].nunique() == 2 + found
+    assert (regions.law is not None) == found
 
 
 def test_the_critical_value_of_another_knob_may_lie_above_or_below() -> None:
@@ -317,6 +356,8 @@ def test_grids_without_accuracies_or_signs_are_drawn_by_their_losses(tmp_path: P
     best = table.loc[table[table["optimizer"] == "sgd"].groupby("alpha")["val/loss"].idxmin()]
     assert lines.loc["sgd", "score"].tolist() == pytest.approx((-best["val/loss"]).tolist())
     assert phase_diagram(tmp_path, x="lr", y="l2", metric="val/loss")
+    assert scored_by(pd.read_csv(tmp_path / "diagram.csv")) == "val/loss"
+    assert scored_by(points_of(SMALL)) == "val/acc"
 
 
 def test_a_metric_that_is_none_gets_one_line(tmp_path: Path) -> None:

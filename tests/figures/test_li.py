@@ -10,19 +10,21 @@ from matplotlib.image import imread
 from omegaconf import OmegaConf
 
 from lightning_lazy import InputError
+from lightning_lazy.figures.frames import read_sweep
 from lightning_lazy.figures.li import fig1, fig3, noise, patch_examples
+from lightning_lazy.figures.li.learning_order import _caption
 
 FIGURES = {"fig1": fig1, "fig3": fig3, "noise": noise}
 METRICS = ("train/acc", "val/acc", "val/clean/acc", "val/patch_only/acc", "val/mixed/acc")
 
 
-def write_run(folder: Path, arm: str, seed: int, accuracy: list[float]) -> None:
+def write_run(folder: Path, arm: str, seed: int, accuracy: list[float], **data: str) -> None:
     folder.mkdir(parents=True)
     config = {
         "alpha": 1.0, "lr": 0.1 if arm == "large" else 0.004, "l2": 5e-4, "seed": seed,
         "optimizer": {"_target_": "a.SGD"}, "cell": {"arm": arm}, "annealing": [4],
         "batch_size": 32, "model": {"depth": 10, "width": 1.0},
-        "data": {"n_train": 8000, "dataset": "cifar10", "augment": False},
+        "data": {"n_train": 8000, "dataset": "cifar10", "augment": False} | data,
     }  # fmt: skip
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     summary: dict[str, Any] = {"metrics": {}, "diverged": False, "steps": 9}
@@ -48,6 +50,12 @@ def test_the_table_holds_means_over_three_epochs_before_annealing_and_at_the_end
     metric = "val/clean/acc" if name == "fig3" else "val/acc"
     assert cells[f"{metric} before"].tolist() == pytest.approx([0.2, 0.5, 0.3])
     assert cells[f"{metric} end"].tolist() == pytest.approx([0.7, 0.5, 0.9])
+
+
+def test_images_of_a_folder_bear_its_name(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "large", 0, [0.5] * 5, dataset="folder", path="/images/birds/")
+    text = _caption(read_sweep(tmp_path))
+    assert text == "WRN-10-1, 8,000 images of birds, batches of 32, λ = 0.0005; 1 seed"
 
 
 def write_data(folder: Path, **options: Any) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lightning_lazy.figures.frames import read_sweep
-from lightning_lazy.figures.style import COLORS, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, label, new_figure, save, seeds_text
 
 BASELINES = {
     "random features": 0.842,
@@ -15,6 +15,8 @@ BASELINES = {
     "linearised CNN (Arora et al.)": 0.774,
 }
 """Test accuracies of linear methods on CIFAR-10 that the paper quotes (figure 3b and §3.2)."""
+
+_GREY = "grey: published, on all of CIFAR-10"
 
 PAPER = {
     ("VGG", "standard"): (0.999, 0.897),
@@ -67,9 +69,10 @@ def fig3a(folder: Path) -> list[Path]:
     axes[0][1].legend(fontsize=8, frameon=False)
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    marks = "; ×: diverged" if cells["diverged"].any() else ""
-    title = f"{cells['seed'].nunique()} seed(s), mean and range{marks}"
-    axes[0][0].set_title(title, fontsize=9, loc="left")
+    count = cells["seed"].nunique()
+    seeds = seeds_text(count) + (", mean and range" if count > 1 else "")
+    marks = ["×: diverged"] if cells["diverged"].any() else []
+    axes[0][0].set_title("; ".join([seeds, *marks, _GREY]), fontsize=9, loc="left")
     return [save(figure, folder, "fig3a")]
 
 
@@ -127,7 +130,7 @@ def fig3b(folder: Path) -> list[Path]:
     _draw_baselines(one)
     one.set_xticks(range(len(names)), names, fontsize=8)
     one.set_ylim(0, 1.02)
-    label(one, "", "accuracy")
+    label(one, "", "accuracy", _GREY)
     handles, texts = one.get_legend_handles_labels()
     shown = dict(zip(texts, handles, strict=True))
     figure.legend(

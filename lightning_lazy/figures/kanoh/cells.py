@@ -20,6 +20,7 @@ Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 UNTRUSTED_SHARE = 0.5
 """Cells with more parameters frozen throughout than this are marked."""
 MOST_PANELS = 8
+_SCORES = ("val/acc", "val/loss", "train/loss")
 _OWN = ("stacked.shard", "name", "data.root")
 """Differences between configurations that do not make grids different."""
 
@@ -53,6 +54,9 @@ def listed(folders: Folders) -> list[Path]:
 def read_diagram(folders: Folders) -> Diagram:
     """Return the finished cells at or below some folders; print which shards miss how many.
 
+    Of a folder that is itself that of a shard, only what this shard misses is said: others stand
+    elsewhere.
+
     Args:
         folders: Folder or folders of grids, of shards of them, or above them.
 
@@ -63,8 +67,9 @@ def read_diagram(folders: Folders) -> Diagram:
     configs = [_config(group[0]) for group in groups]
     tables, knobs = [], dict[str, None]()
     for name, config, group in zip(_names(configs), configs, groups, strict=True):
-        _report_missing(group, name if len(groups) > 1 else "")
         description = read_description(group[0])
+        alone = description["shard"] if [group[0]] == listed(folders) else None
+        _report_missing(group, name if len(groups) > 1 else "", alone)
         knobs |= dict.fromkeys(description["axes"])
         own = {"data": _data(config), "grid": name, "eps": description["eps"]}
         tables.append(read_cells(*group).assign(**own))
@@ -130,8 +135,15 @@ def over_seeds(cells: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     for mark in ("diverged", "untrusted"):
         means[mark] = groups[mark].mean() >= 0.5
     means = means.reset_index()
-    means["score"] = _score(means).where(~means["diverged"] & ~means["untrusted"])
+    column = scored_by(means)
+    score = means[column] if column == "val/acc" else -means[column]
+    means["score"] = score.where(~means["diverged"] & ~means["untrusted"])
     return means
+
+
+def scored_by(points: pd.DataFrame) -> str:
+    """Return the column that scores are made of: the test accuracy if there is one, or a loss."""
+    return next((name for name in _SCORES if points[name].notna().any()), _SCORES[-1])
 
 
 def panels_of(points: pd.DataFrame) -> list[str]:
@@ -163,16 +175,11 @@ def short(value: Any) -> str:
     return re.sub(r"e([+-])0*", lambda found: "e" + found[1].strip("+"), f"{value:.4g}")
 
 
-def _score(means: pd.DataFrame) -> "pd.Series[float]":
-    if means["val/acc"].notna().any():
-        return means["val/acc"]
-    return -means["val/loss" if means["val/loss"].notna().any() else "train/loss"]
-
-
-def _report_missing(group: Sequence[Path], name: str) -> None:
-    """Print how many cells of which shards are missing."""
+def _report_missing(group: Sequence[Path], name: str, alone: str | None) -> None:
+    """Print how many cells of which shards are missing; of ``alone`` only, if it is given."""
     for shard, count in missing_shards(*group).items():
-        print(f"missing: {name}{', ' if name else ''}shard {shard}: {count} cells")
+        if alone in (None, shard):
+            print(f"missing: {name}{', ' if name else ''}shard {shard}: {count} cells")
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lightning_lazy.figures.kanoh.cells import optimizers_of, panels_of
+from lightning_lazy.figures.kanoh.cells import optimizers_of, panels_of, scored_by
 from lightning_lazy.figures.kanoh.names import (
     CURVED,
     KNOBS,
     OPTIMIZER_COLORS,
     OPTIMIZERS,
+    best_of_score,
     lazy_bound,
     symbol,
 )
@@ -57,7 +58,7 @@ def regions_figure(folder: Path, points: pd.DataFrame, x: str, y: str, name: str
                 _draw(row, found[panel, optimizer], optimizer)
         if first.along == "lr" and any(name in CURVED for name in optimizers_of(points)):
             _draw_lazy_bound(row[0], points[points["panel"] == panel], first.against)
-        _finish(row, first, panel)
+        _finish(row, first, panel, best_of_score(scored_by(points)))
     handles, texts = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, texts, fontsize=9, frameon=False, loc="outside upper center", ncols=4)
     return [save(figure, folder, name)]
@@ -91,14 +92,15 @@ def _draw_lazy_bound(axes: Axes, points: pd.DataFrame, against: str) -> None:
         axes.plot(sharpness.index, 2 / sharpness, color=INK, ls="--", lw=1.2, label=name)
 
 
-def _finish(row: Any, first: Regions, panel: str) -> None:
+def _finish(row: Any, first: Regions, panel: str, best: str) -> None:
     """Name the axes."""
     along, against = (KNOBS.get(name, name) for name in (first.along, first.against))
     left, middle, right = row
     label(left, against, f"{panel}\n{along}", "edge of divergence")
-    label(middle, against, along, "best test score")
+    label(middle, against, along, f"at the {best}")
     mark = f"${symbol(first.along)}$"
-    label(right, against, f"decades of {mark}", f"training accuracy ≥ {GOOD}")
+    title = f"band of good {mark}: training accuracy ≥ {GOOD}"
+    label(right, against, f"width of the band, in decades of {mark}", title)
     right.set_ylim(bottom=0)
     for one in row:
         _scale(one, first.lines[first.against])

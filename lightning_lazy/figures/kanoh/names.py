@@ -45,6 +45,34 @@ _ORDER = ("sgd", "rmsprop", "scaled_rmsprop", "adam", "scaled_adam", "momentum")
 OPTIMIZER_COLORS = dict(zip(_ORDER, COLORS, strict=True))
 
 
+def best_of_score(column: str) -> str:
+    """Return what the best of a score is called: the highest accuracy or the lowest loss.
+
+    >>> best_of_score("val/acc"), best_of_score("train/loss")
+    ('best test accuracy', 'lowest training loss')
+    """
+    return f"{'best' if column in SHARES else 'lowest'} {METRICS[column]}"
+
+
+def span(start: float, end: float) -> str:
+    r"""Return two positive numbers in one format, as powers of ten where one is far from 1.
+
+    >>> span(30, 1000), span(1e-6, 1000)
+    ('30 … 1000', '$10^{-6}$ … $10^{3}$')
+    >>> span(3e-5, 1)
+    '$3 \\times 10^{-5}$ … $10^{0}$'
+    """
+    if start >= 1e-2 and end < 1e4:
+        return f"{start:.4g} … {end:.4g}"
+    return f"${_power(start)}$ … ${_power(end)}$"
+
+
+def _power(value: float) -> str:
+    digits, _, exponent = f"{value:.3e}".partition("e")
+    factor = "" if float(digits) == 1 else rf"{float(digits):g} \times "
+    return f"{factor}10^{{{int(exponent)}}}"
+
+
 def symbol(knob: str) -> str:
     r"""Return a knob's symbol in matplotlib's mathematics, without the dollar signs.
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -17,6 +19,7 @@ from lightning_lazy.figures.kanoh.regions import Regions
 from lightning_lazy.figures.style import COLORS, INK
 
 MISSING = "#cfcfcf"
+DARK, BRIGHT = (to_hex(colormaps["viridis"](end)) for end in (0.0, 1.0))
 _OUTLINE = [withStroke(linewidth=3, foreground="white")]
 _FIT: dict[str, Any] = {"color": COLORS[1], "lw": 1.6, "path_effects": _OUTLINE}
 _LAZY: dict[str, Any] = {"color": "black", "lw": 1.4, "ls": "--", "path_effects": _OUTLINE}
@@ -81,10 +84,7 @@ def legend(figure: Figure, marks: set[str], has_l2: bool) -> None:
     """
     entries: dict[str, tuple[Artist, str]] = {
         "diverged": (Patch(facecolor="white", edgecolor=INK), "diverged"),
-        "untrusted": (
-            Patch(facecolor="#fde725", hatch="////", edgecolor="black", linewidth=0),
-            "updates lost to rounding",
-        ),
+        "untrusted": (_hatched(figure), "updates lost to rounding"),
         "missing": (Patch(color=MISSING), "missing"),
         "lazy": (Line2D([], [], **_LAZY), f"{lazy_bound(has_l2)} at the start"),
         "law": (Line2D([], [], **_FIT), "fit of the edge of divergence"),
@@ -96,6 +96,19 @@ def legend(figure: Figure, marks: set[str], has_l2: bool) -> None:
     figure.legend(
         handles, texts, fontsize=9, frameon=False, loc="outside lower center", ncols=columns
     )
+
+
+def _hatched(figure: Figure) -> Patch:
+    """Return a patch that is hatched as the first hatched cells of the maps, dark or bright."""
+    inks = (
+        to_hex(np.asarray(cells.get_edgecolor()).reshape(-1, 4)[0])
+        for axes in figure.axes
+        for cells in axes.collections
+        if cells.get_hatch() and len(cells.get_paths())
+    )
+    ink = next(inks, to_hex("black"))
+    face = BRIGHT if ink == to_hex("black") else DARK
+    return Patch(facecolor=face, hatch="////", edgecolor=ink, linewidth=0)
 
 
 def _draw_line(

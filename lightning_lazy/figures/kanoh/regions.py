@@ -12,8 +12,7 @@ from lightning_lazy.figures.kanoh.boundary import (
     best_of,
     edge_of_divergence,
 )
-from lightning_lazy.figures.kanoh.cells import short
-from lightning_lazy.figures.kanoh.names import symbol
+from lightning_lazy.figures.kanoh.names import span, symbol
 from lightning_lazy.figures.kanoh.power_law import PowerLaw, fit_longest_stretch
 
 GOOD = 0.95
@@ -31,7 +30,8 @@ class Regions(NamedTuple):
             ``low``, ``high`` and ``exceptions`` as `Edge` has them; ``best`` and its ``score``;
             ``decades``, over how many decades of ``along`` the training accuracy is at least
             `GOOD`.
-        law: The power law of ``critical`` in ``against``, of the longest stretch that has one.
+        law: The power law of ``critical`` in ``against``, of the longest stretch that has one;
+            ``None`` where there are fewer than three different edges.
         best: The row of ``lines`` with the highest score, if any point counts.
     """
 
@@ -86,7 +86,7 @@ def law_text(regions: Regions) -> str:
     text = law.text(regions.along, against)
     if len(known) == law.points:
         return text
-    return f"{text} (${symbol(against)}$ = {short(law.start)} … {short(law.end)})"
+    return f"{text} (${symbol(against)}$ = {span(law.start, law.end)})"
 
 
 def _positive(values: "pd.Series[float]") -> bool:
@@ -113,6 +113,8 @@ def _law(lines: pd.DataFrame, against: str) -> PowerLaw | None:
     if not pd.api.types.is_numeric_dtype(lines[against]):
         return None
     used = lines[lines["critical"].notna() & (lines[against] > 0)]
+    if used["critical"].nunique() < 3:  # a slope through one or two cuts says nothing of a law
+        return None
     columns = (used[name].tolist() for name in (against, "critical", "low", "high"))
     return fit_longest_stretch(*columns)
 

@@ -13,6 +13,7 @@ from lightning_lazy.figures.kanoh.cells import (
     UNTRUSTED_SHARE,
     optimizers_of,
     panels_of,
+    scored_by,
     short,
     some_rates,
 )
@@ -22,6 +23,7 @@ from lightning_lazy.figures.kanoh.names import (
     METRICS,
     OPTIMIZER_COLORS,
     OPTIMIZERS,
+    best_of_score,
 )
 from lightning_lazy.figures.style import label, logarithmic, new_figure, save
 
@@ -129,7 +131,8 @@ def best_rate_figure(folder: Path, points: pd.DataFrame) -> list[Path]:
             else:
                 one.set_ylim(0, 1.03)
         row[2].set_title(panel, fontsize=9, loc="right")
-    axes[0][0].set_title("at the η of the best test accuracy", fontsize=9, loc="left")
+    title = f"at the η of the {best_of_score(scored_by(points))}"
+    axes[0][0].set_title(title, fontsize=9, loc="left")
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, fontsize=9, frameon=False, loc="outside upper center", ncols=4)
     return [save(figure, folder, "fig9")]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from lightning_lazy.figures.frames import read_config, read_metrics, read_sweep
-from lightning_lazy.figures.style import COLORS, GRID, INK, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, GRID, INK, label, new_figure, save, seeds_text
 
 _ARMS = {"large": "large", "small": "small", "noise": "small, noise before activations"}
 _MEAN_OVER = 3
@@ -83,6 +84,7 @@ def _draw(folder: Path, name: str, panels: dict[str, str]) -> list[Path]:
                 curves = [_curve(frames[cell], metric) for cell in cells.index[shown]]
                 _draw_arm(one, curves, COLORS[place])
         label(one, "epochs", "", f"({letter}) {title}")
+        one.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     arms = [arm for arm in _ARMS if arm in set(cells["cell.arm"])]
     handles = [axes[0][0].plot([], [], color=COLORS[list(_ARMS).index(arm)])[0] for arm in arms]
     figure.legend(
@@ -122,9 +124,9 @@ def _caption(cells: pd.DataFrame) -> str:
     model, data = config["model"], config["data"]
     images = "all" if data["n_train"] is None else f"{data['n_train']:,}"
     crops = f", crops ({data['padding_mode']})" if data["augment"] else ""
-    seeds = cells["seed"].nunique()
+    name = Path(data["path"]).name if data["dataset"] == "folder" else data["dataset"]
     return (
-        f"WRN-{model['depth']}-{model['width']:g}, {images} images of {data['dataset']}{crops}, "
+        f"WRN-{model['depth']}-{model['width']:g}, {images} images of {name}{crops}, "
         f"batches of {config['batch_size']}, λ = {config['l2']:g}; "
-        f"{seeds} seed{'s' if seeds > 1 else ''}"
+        f"{seeds_text(cells['seed'].nunique())}"
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lightning_lazy.figures.frames import read_config, read_metrics, read_sweep
-from lightning_lazy.figures.style import COLORS, INK, label, new_figure, save
+from lightning_lazy.figures.style import COLORS, INK, label, new_figure, save, seeds_text
 from lightning_lazy.theory import annealing_threshold, gradient_noise_std, noise_variance
 
 Config = dict[str, Any]
@@ -156,5 +156,5 @@ def _caption(cells: pd.DataFrame, config: Config) -> str:
         f"d = {data['dimension']}, N = {data['n_train']}, r = {data['r']:.2g}, "
         f"λ = {config['l2']:.2g}, τ₀ = {model['tau']:g}, {model['width']} units in W, "
         f"{model['v_width']} in V; η = {config['large_lr']:g} and {config['small_lr']:g}; "
-        f"{cells['seed'].nunique()} seeds; vertical: annealing"
+        f"{seeds_text(cells['seed'].nunique())}; vertical: annealing"
     )
