@@ -31,7 +31,7 @@ def settings(config: DictConfig, folder: Path) -> tuple[dict[str, Any], Origin]:
         return plain_config(config), Origin()
     plain = resumed_config(folder, config)
     if plain.get("stacked") is not None:
-        return plain, Origin(path)
+        return plain, Origin()
     checkpoint = read_checkpoint(path)
     return plain, Origin(path, checkpoint, optimizer_changes(checkpoint, plain))
 

@@ -25,11 +25,7 @@ from lightning_lazy.errors import InputError
 from lightning_lazy.origin import Origin, is_recorded, last_checkpoint, settings
 from lightning_lazy.processes import refuse_subprocesses
 from lightning_lazy.reporting import is_main_process
-from lightning_lazy.resume import (
-    check_length,
-    check_weights,
-    record_overrides,
-)
+from lightning_lazy.resume import check_length, check_weights, record_overrides
 from lightning_lazy.run_files import RunFiles
 from lightning_lazy.run_trainer import build_trainer, fit
 from lightning_lazy.start_checks import check_optimizer, check_shapes, default_dtype

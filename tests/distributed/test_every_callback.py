@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from processes import made_once, run_apart
+from processes import run_once
 
 from lightning_lazy import callbacks, read_checkpoint
 
@@ -32,11 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs on several processes, and each of them replayed on one."""
-    return made_once(
-        tmp_path_factory,
-        "every_callback",
-        lambda folder: run_apart(SCRIPT, str(folder), leaves=folder / "done"),
-    )
+    return run_once(tmp_path_factory, SCRIPT)
 
 
 @pytest.fixture(scope="module")

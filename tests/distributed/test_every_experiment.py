@@ -15,7 +15,7 @@ import torch
 import yaml
 from experiment_cells import GRIDS, SAME_RUNS, TABLE, Cell
 from experiments import CONF, composed
-from processes import made_once, run_apart
+from processes import run_once
 
 from lightning_lazy import read_checkpoint
 
@@ -41,11 +41,7 @@ OF_AVERAGES = ("val/", "running_mean", "running_var", "num_batches_tracked")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs on one, two and four processes."""
-    return made_once(
-        tmp_path_factory,
-        "experiments",
-        lambda folder: run_apart(SCRIPT, str(folder), leaves=folder / "done"),
-    )
+    return run_once(tmp_path_factory, SCRIPT)
 
 
 def test_every_experiment_is_in_a_table() -> None:

@@ -4,7 +4,6 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,20 @@ def run_apart(script: Path, *arguments: str, leaves: Path) -> None:
     assert leaves.is_file(), done.stderr
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that the first of pytest's workers fills, and the others wait for."""
+def run_once(factory: pytest.TempPathFactory, script: Path) -> Path:
+    """Run a script that fills a folder, for all of pytest's workers: the first does, others wait.
+
+    It is given the folder, and leaves ``done`` there.
+    """
     top = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         top = top.parent
-    folder, made = top / name, top / f"{name}-made"
-    with (top / f"{name}-lock").open("w") as lock:
+    folder = top / script.stem
+    with (top / f"{script.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
+        if not (folder / "done").is_file():
             folder.mkdir()
-            make(folder)
-            made.touch()
+            run_apart(script, str(folder), leaves=folder / "done")
     return folder
 
 
